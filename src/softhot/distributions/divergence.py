@@ -1,0 +1,70 @@
+"""Exact divergences, registered with :func:`torch.distributions.kl_divergence`.
+
+Each pair is registered for the classes of softhot and, where torch has the same distribution, for its class on either
+side: a program may change its imports one at a time.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import torch
+import torch.distributions as td
+from torch import Tensor
+from torch.distributions.kl import kl_divergence, register_kl
+from torch.distributions.relaxed_categorical import ExpRelaxedCategorical
+
+from softhot.distributions.one_hot import OneHotCategorical
+from softhot.distributions.relaxed import (
+    ExpRelaxedOneHotCategorical,
+    RelaxedBernoulli,
+    RelaxedOneHotCategorical,
+)
+from softhot.functional.relaxed import relaxed_kl
+
+__all__ = ["categorical_kl", "kl_divergence"]
+
+
+def categorical_kl(logits: Tensor, prior_logits: Tensor) -> Tensor:
+    r""":math:`\sum_k p_k (\log p_k - \log p'_k)` over the last dimension, in nats, for logits of any normalisation.
+
+    Infinite where a class that the prior excludes is possible; impossible classes have no part in value or gradient.
+
+    Example:
+        >>> import torch, softhot
+        >>> categorical_kl(torch.tensor([0.0, -torch.inf]), torch.zeros(2))
+        tensor(0.6931)
+    """
+    log_q, log_p = torch.broadcast_tensors(logits.log_softmax(-1), prior_logits.log_softmax(-1))
+    possible, allowed = log_q > -math.inf, log_p > -math.inf
+    both = possible & allowed
+    ratio = torch.where(both, log_q, 0.0) - torch.where(both, log_p, 0.0)
+    divergence: Tensor = (log_q.exp() * ratio).sum(-1)
+    return divergence.masked_fill((possible & ~allowed).any(-1), math.inf)
+
+
+def _categorical(q: Any, p: Any) -> Tensor:
+    return categorical_kl(q.logits, p.logits)
+
+
+def _relaxed(q: Any, p: Any) -> Tensor:
+    return relaxed_kl(q.logits, q.temperature, p.logits, p.temperature)
+
+
+def _binary(q: Any, p: Any) -> Tensor:
+    q_pair = torch.stack([q.logits, torch.zeros_like(q.logits)], -1)
+    p_pair = torch.stack([p.logits, torch.zeros_like(p.logits)], -1)
+    return relaxed_kl(q_pair, q.temperature, p_pair, p.temperature)
+
+
+for _ours, _theirs, _divergence in (
+    (OneHotCategorical, td.OneHotCategorical, _categorical),
+    (RelaxedOneHotCategorical, td.RelaxedOneHotCategorical, _relaxed),
+    (ExpRelaxedOneHotCategorical, ExpRelaxedCategorical, _relaxed),
+    (RelaxedBernoulli, td.RelaxedBernoulli, _binary),
+):
+    for _q, _p in itertools.product((_ours, _theirs), repeat=2):
+        if not (_q is _theirs and _p is _theirs):  # torch's own pairs stay as they are
+            register_kl(_q, _p)(_divergence)

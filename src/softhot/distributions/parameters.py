@@ -1,0 +1,163 @@
+"""What the one-hot distributions share: logits or probabilities, checked once."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+from torch.distributions.constraints import Constraint
+from torch.distributions.utils import lazy_property
+
+from softhot.functional.check import positive
+
+__all__ = ["Categorical", "Temperate", "logit_vector", "simplex"]
+
+
+class _Simplex(Constraint):
+    """Non-negative vectors that sum to one, to the rounding of their dtype and length."""
+
+    event_dim = 1
+    is_discrete = False
+
+    def check(self, value: Tensor) -> Tensor:
+        tolerance = max(1e-6, 4 * torch.finfo(value.dtype).eps * math.sqrt(value.shape[-1]))
+        total = value.sum(-1, dtype=torch.float64)
+        checked: Tensor = (value >= 0).all(-1) & ((total - 1).abs() < tolerance)
+        return checked
+
+
+class _LogitVector(Constraint):
+    """Vectors without NaN or +inf, and with a finite entry."""
+
+    event_dim = 1
+    is_discrete = False
+
+    def check(self, value: Tensor) -> Tensor:
+        checked: Tensor = (value < math.inf).all(-1) & (value > -math.inf).any(-1)
+        return checked
+
+
+simplex = _Simplex()
+logit_vector = _LogitVector()
+
+
+class Categorical(Distribution, ABC):
+    """A distribution over K classes given by probabilities or logits; abstract."""
+
+    arg_constraints = {"probs": simplex, "logits": logit_vector}  # noqa: RUF012 - torch's own spelling
+
+    def __init__(
+        self, probs: Tensor | None = None, logits: Tensor | None = None, validate_args: bool | None = None
+    ) -> None:
+        if (probs is None) == (logits is None):
+            raise ValueError(
+                f"{type(self).__name__} takes either probs or logits, not {'neither' if probs is None else 'both'}; "
+                f"use {type(self).__name__}(logits=logits)."
+            )
+        given = logits if probs is None else probs
+        if not isinstance(given, Tensor) or not given.is_floating_point() or given.dim() < 1:
+            raise ValueError(
+                f"{type(self).__name__} takes a floating-point tensor of shape (*batch, K), not {_described(given)}; "
+                "use torch.tensor([...])."
+            )
+        if validate_args if validate_args is not None else Distribution._validate_args:
+            _check(given, "logits" if probs is None else "probs")
+        if probs is None:
+            # log_softmax alone gives NaN for rows that were not checked and have no class
+            self.logits = given.log_softmax(-1)
+        else:
+            self.probs = given / given.sum(-1, keepdim=True)
+        super().__init__(given.shape[:-1], given.shape[-1:], validate_args=False)
+        if validate_args is not None:
+            self._validate_args = validate_args
+        else:
+            del self._validate_args  # torch's own default, at the time of use
+
+    @lazy_property
+    def logits(self) -> Tensor:
+        """Normalised log-probabilities, of shape (*batch, K)."""
+        return self.probs.log()
+
+    @lazy_property
+    def probs(self) -> Tensor:
+        """Probabilities, of shape (*batch, K)."""
+        return self.logits.exp()
+
+    @property
+    def param_shape(self) -> torch.Size:
+        """The shape of logits and of probs."""
+        return self.batch_shape + self.event_shape
+
+    def _parameters(self) -> tuple[str, Tensor]:
+        name = "probs" if "probs" in self.__dict__ and "logits" not in self.__dict__ else "logits"
+        return name, getattr(self, name)
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> Self:
+        """The same distribution with its batch expanded to a shape."""
+        name, value = self._parameters()
+        new = _instance or type(self).__new__(type(self))
+        batch_shape = torch.Size(batch_shape)
+        setattr(new, name, value.expand(batch_shape + self.event_shape))
+        Distribution.__init__(new, batch_shape, self.event_shape, validate_args=False)
+        if "_validate_args" in self.__dict__:
+            new._validate_args = self._validate_args
+        else:
+            del new._validate_args
+        expanded: Self = new
+        return expanded
+
+
+class Temperate(Categorical, ABC):
+    """A relaxed distribution over K classes: with a temperature too; abstract."""
+
+    def __init__(
+        self,
+        temperature: float | Tensor,
+        probs: Tensor | None = None,
+        logits: Tensor | None = None,
+        validate_args: bool | None = None,
+    ) -> None:
+        super().__init__(probs, logits, validate_args)
+        self._temper(temperature)
+
+    def _temper(self, temperature: float | Tensor) -> None:
+        checked = positive("temperature", temperature, self.batch_shape)
+        if not isinstance(checked, Tensor):
+            checked = self._parameters()[1].new_tensor(checked)
+        self.temperature = checked.reshape(()) if checked.numel() == 1 else checked
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> Self:
+        """The same distribution with its batch expanded to a shape."""
+        new = super().expand(batch_shape, _instance)
+        new._temper(self.temperature)
+        return new
+
+
+def _check(value: Tensor, name: str) -> None:
+    if name == "probs":
+        bad = ~simplex.check(value)
+        cure = "logits=... for unnormalised log-probabilities, or probs / probs.sum(-1, keepdim=True)"
+        if bad.any():
+            row = value.detach()[bad][0]
+            shown = (
+                f"a row that sums to {row.double().sum().item():.6g}"
+                + (f" with the smallest entry {row.min().item():.6g}" if (row < 0).any() else "")
+                if not row.isnan().any()
+                else "NaN"
+            )
+            raise ValueError(f"probs has {shown}, but each row must be non-negative and sum to 1; use {cure}.")
+    elif (bad := ~logit_vector.check(value)).any():
+        row = value.detach()[bad][0]
+        shown = "NaN" if row.isnan().any() else "+inf" if (row == math.inf).any() else "a row of -inf only"
+        raise ValueError(
+            f"logits has {shown}, but each row must hold numbers or -inf, with at least one number; "
+            "use -inf to exclude a class, and torch.isfinite to find where it comes from."
+        )
+
+
+def _described(value: object) -> str:
+    return f"{value.dtype} of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__

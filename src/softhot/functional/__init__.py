@@ -1,0 +1,43 @@
+"""Functions on plain tensors: samples, exact values, schedules."""
+
+from softhot.functional.choice import choice_probabilities, choice_slopes, expected_logsumexp, expected_max
+from softhot.functional.log_space import log_of, remember_log
+from softhot.functional.relaxed import (
+    relaxed_entropy,
+    relaxed_kl,
+    relaxed_log_prob,
+    relaxed_mean,
+    relaxed_variance,
+)
+from softhot.functional.sampling import (
+    gumbel_log_softmax,
+    gumbel_softmax,
+    one_hot_sample,
+    straight_through,
+    with_gradient_of,
+)
+from softhot.functional.schedules import Constant, Exponential, Linear, Schedule, schedule
+
+__all__ = [
+    "Constant",
+    "Exponential",
+    "Linear",
+    "Schedule",
+    "choice_probabilities",
+    "choice_slopes",
+    "expected_logsumexp",
+    "expected_max",
+    "gumbel_log_softmax",
+    "gumbel_softmax",
+    "log_of",
+    "one_hot_sample",
+    "relaxed_entropy",
+    "relaxed_kl",
+    "relaxed_log_prob",
+    "relaxed_mean",
+    "relaxed_variance",
+    "remember_log",
+    "schedule",
+    "straight_through",
+    "with_gradient_of",
+]

@@ -1,0 +1,35 @@
+"""Errors for temperatures and scales, before any work is done."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+__all__ = ["positive"]
+
+
+def positive(name: str, value: float | Tensor, batch: torch.Size) -> float | Tensor:
+    """The value, if it is a finite positive number or a tensor of such that broadcasts with the batch."""
+    if not isinstance(value, Tensor):
+        if not 0 < value < math.inf:
+            raise ValueError(f"{name}={value} is not a positive finite number; use {name}=1.0, for example.")
+        return float(value)
+    if value.numel() != 1:
+        try:
+            fits = torch.broadcast_shapes(value.shape, batch) == batch
+        except RuntimeError:
+            fits = False
+        if not fits:
+            raise ValueError(
+                f"{name} of shape {tuple(value.shape)} does not broadcast to the batch shape {tuple(batch)}, which "
+                f"excludes the classes; use a number, or {name}.reshape(...) to a shape that does."
+            )
+    low, high = value.detach().aminmax() if value.numel() else (1.0, 1.0)
+    if not (low > 0 and high < math.inf):
+        raise ValueError(
+            f"{name} holds values from {float(low):g} to {float(high):g}, but all must be positive and finite; "
+            f"use {name}.exp() or torch.nn.functional.softplus({name}) for an unconstrained parameter."
+        )
+    return value

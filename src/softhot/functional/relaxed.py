@@ -1,0 +1,203 @@
+r"""Exact values of the relaxed one-hot variable (Concrete, Gumbel-softmax).
+
+.. math:: z = \operatorname{softmax}((\ell + G) / t), \qquad
+    \log q(z) = \log\Gamma(K) + (K - 1) \log t + \sum_k (\ell_k - (t + 1) \log z_k)
+        - K \operatorname{logsumexp}_k(\ell_k - t \log z_k)
+
+is a density on the simplex of K classes (Lebesgue measure of K - 1 coordinates). Impossible classes, with a logit of
+-inf, do not count: the variable lives on the face of the others. Values are in nats, computed in float64 and returned
+in the dtype of the logits; float64 logits give them to rounding.
+
+References:
+    Maddison, Mnih, Teh (2017), "The Concrete distribution", eq. 10.
+    docs/mathematics.md derives what is not in the paper.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from softhot.functional.check import positive
+from softhot.functional.choice import EULER, choice_probabilities, choice_slopes, expected_max
+
+__all__ = ["relaxed_entropy", "relaxed_kl", "relaxed_log_prob", "relaxed_mean", "relaxed_variance"]
+
+
+def relaxed_mean(logits: Float[Tensor, "*batch K"], temperature: float | Tensor) -> Float[Tensor, "*batch K"]:
+    r"""The exact mean :math:`E[z] = P(\arg\max_k (\ell_k + G_k + t G'_k) = k)`.
+
+    Arguments:
+        logits: of shape (\*batch, K).
+        temperature: t > 0, a number or a tensor that broadcasts with the batch.
+
+    Returns:
+        A tensor of shape (\*batch, K), differentiable in logits and temperature.
+
+    Raises:
+        ValueError: If the temperature is not positive or does not broadcast.
+
+    Example:
+        >>> import torch, softhot
+        >>> softhot.functional.relaxed_mean(torch.tensor([0.5, 0.25, 0.125, 0.125]).log(), 1.0)
+        tensor([0.4205, 0.2609, 0.1593, 0.1593])
+    """
+    return choice_probabilities(logits, positive("temperature", temperature, logits.shape[:-1]))
+
+
+def relaxed_variance(logits: Float[Tensor, "*batch K"], temperature: float | Tensor) -> Float[Tensor, "*batch K"]:
+    r"""The exact variance of each entry, from :math:`E[z_k (1 - z_k)] = t \, \partial E[z_k] / \partial \ell_k`.
+
+    Arguments, errors and differentiability as in :func:`relaxed_mean`.
+
+    Example:
+        >>> import torch, softhot
+        >>> softhot.functional.relaxed_variance(torch.zeros(2), 1.0)  # a uniform variable
+        tensor([0.0833, 0.0833])
+    """
+    temperature = positive("temperature", temperature, logits.shape[:-1])
+    wide = logits.to(torch.float64)
+    mean = choice_probabilities(wide, temperature)
+    return (mean * (1 - mean) - _column(temperature) * choice_slopes(wide, temperature)).to(logits.dtype)
+
+
+def relaxed_entropy(logits: Float[Tensor, "*batch K"], temperature: float | Tensor) -> Float[Tensor, "*batch"]:
+    r"""The exact differential entropy of z on the simplex, in nats.
+
+    .. math:: -H = \log\Gamma(K) + (K - 1) \log t + \tfrac{1}{t} \Big( K M - \sum_k \ell_k \Big)
+        - K \gamma (2 + \tfrac{1}{t}) - K \psi(K), \qquad M = E[\max_k (\ell_k + G_k + t G'_k)]
+
+    Arguments, errors and differentiability as in :func:`relaxed_mean`; the result has shape (\*batch).
+
+    Example:
+        >>> import torch, softhot
+        >>> softhot.functional.relaxed_entropy(torch.zeros(3), 1.0)
+        tensor(-0.8810)
+    """
+    t = positive("temperature", temperature, logits.shape[:-1])
+    centred, possible, count = _centred(logits)
+    largest = expected_max(centred, t)
+    t = torch.as_tensor(t, dtype=torch.float64, device=logits.device)
+    total = torch.where(possible, centred, 0.0).sum(-1)
+    negative = (
+        torch.lgamma(count)
+        + (count - 1) * t.log()
+        + (count * largest - total) / t
+        - count * (EULER * (2 + 1 / t) + torch.digamma(count))
+    )
+    return (-negative).to(logits.dtype)
+
+
+def relaxed_kl(
+    logits: Float[Tensor, "*#batch K"],
+    temperature: float | Tensor,
+    prior_logits: Float[Tensor, "*#batch K"],
+    prior_temperature: float | Tensor,
+) -> Float[Tensor, "*batch"]:
+    r"""The exact Kullback-Leibler divergence of two relaxed one-hot variables, in nats.
+
+    With :math:`r = s / t` the ratio of the prior's temperature to the posterior's and :math:`b = \ell' - r \ell`,
+
+    .. math:: KL = K W - \sum_k b_k - (K - 1) \log r + K (\gamma (r - 1) - \psi(K)), \qquad
+        W = E[\max_k (b_k + G'_k - r G_k)] - \gamma
+
+    It depends on the temperatures through their ratio alone, and is never below the categorical divergence. It is the
+    same for the variables in log space. If one variable allows a class that the other does not, it is infinite.
+
+    Arguments:
+        logits, prior_logits: of shapes (\*batch, K) that broadcast.
+        temperature, prior_temperature: positive numbers, or tensors that broadcast with the batch.
+
+    Returns:
+        A tensor of shape (\*batch), differentiable in all four arguments.
+
+    Raises:
+        ValueError: If a temperature is not positive or does not broadcast.
+
+    Example:
+        >>> import torch, softhot
+        >>> q, p = torch.tensor([0.5, 0.25, 0.125, 0.125]).log(), torch.tensor([0.1, 0.2, 0.3, 0.4]).log()
+        >>> softhot.functional.relaxed_kl(q, 0.5, p, 0.5)
+        tensor(1.5524)
+    """
+    logits, prior_logits = torch.broadcast_tensors(logits, prior_logits)
+    batch = logits.shape[:-1]
+    t = positive("temperature", temperature, batch)
+    s = positive("prior_temperature", prior_temperature, batch)
+    centred, possible, _ = _centred(logits)
+    prior, prior_possible, _ = _centred(prior_logits)
+    ratio = s / t if not isinstance(s, Tensor) and not isinstance(t, Tensor) else _double(s) / _double(t)
+    both = possible & prior_possible
+    none = ~both.any(-1, keepdim=True)
+    shift = torch.where(both, prior, 0.0) - _column(ratio) * torch.where(both, centred, 0.0)
+    count = (both | none).sum(-1).to(torch.float64)
+    largest = expected_max(shift.masked_fill(~(both | none), -math.inf), ratio, "-gumbel")
+    r = _double(ratio).to(logits.device)
+    divergence = (
+        count * (largest - EULER)
+        - shift.sum(-1)
+        - (count - 1) * r.log()
+        + count * (EULER * (r - 1) - torch.digamma(count))
+    )
+    return torch.where((possible == prior_possible).all(-1), divergence, math.inf).to(logits.dtype)
+
+
+def relaxed_log_prob(
+    log_sample: Float[Tensor, "*batch K"], logits: Float[Tensor, "*#batch K"], temperature: float | Tensor
+) -> Float[Tensor, "*batch"]:
+    r"""The log-density of z on the simplex, at a point given by its logarithm.
+
+    At the boundary, where entries of z are zero, it is the limit as they fall together.
+
+    Arguments:
+        log_sample: log z, of shape (\*batch, K).
+        logits: of a shape that broadcasts with it.
+        temperature: a positive number, or a tensor that broadcasts with the batch.
+
+    Raises:
+        ValueError: If the temperature is not positive or does not broadcast.
+
+    Example:
+        >>> import torch, softhot
+        >>> softhot.functional.relaxed_log_prob(torch.tensor([0.3, 0.7]).log(), torch.zeros(2), 1.0)
+        tensor(0.)
+    """
+    t = positive("temperature", temperature, torch.broadcast_shapes(log_sample.shape, logits.shape)[:-1])
+    log_t = t.log() if isinstance(t, Tensor) else math.log(t)
+    log_sample, logits = torch.broadcast_tensors(log_sample, logits)
+    possible = logits > -math.inf
+    count = possible.sum(-1).to(logits.dtype)
+    zero = possible & (log_sample == -math.inf)
+    inside = possible & ~zero
+    log_z = torch.where(inside, log_sample, 0.0)
+    score = torch.where(possible, logits, 0.0) - _column(t) * log_z
+    edge = zero.any(-1)
+    # on the boundary the sum of exponentials is that of the vanishing entries alone
+    dominant = torch.where(edge[..., None], zero, possible)
+    value = (
+        torch.lgamma(count)
+        + (count - 1) * log_t
+        + (score - log_z).sum(-1)
+        - count * torch.logsumexp(score.masked_fill(~dominant, -math.inf), -1)
+    )
+    rate = zero.sum(-1) * (t + 1) - count * t
+    value = torch.where(edge & (rate != 0), math.inf * rate.sign(), value)
+    return torch.where((~possible & (log_sample > -math.inf)).any(-1), -math.inf, value)
+
+
+def _centred(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits in float64 with the largest at zero, which of them are possible, and how many."""
+    wide = logits.to(torch.float64)
+    possible = wide > -math.inf
+    return wide - wide.detach().amax(-1, keepdim=True), possible, possible.sum(-1).to(torch.float64)
+
+
+def _double(value: float | Tensor) -> Tensor:
+    return torch.as_tensor(value, dtype=torch.float64)
+
+
+def _column(value: float | Tensor) -> float | Tensor:
+    return value[..., None] if isinstance(value, Tensor) else value

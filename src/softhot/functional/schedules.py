@@ -1,0 +1,90 @@
+"""Schedules: a number for every step of training, for temperatures above all."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from softhot.names import unknown
+
+__all__ = ["Constant", "Exponential", "Linear", "Schedule", "schedule"]
+
+
+@dataclass(frozen=True)
+class Schedule(ABC):
+    """A value for every step; abstract."""
+
+    @abstractmethod
+    def __call__(self, step: int) -> float:
+        """The value at a step, counted from 0."""
+
+
+@dataclass(frozen=True)
+class Constant(Schedule):
+    """The same value always.
+
+    Example:
+        >>> Constant(0.5)(1000)
+        0.5
+    """
+
+    value: float
+
+    def __call__(self, step: int) -> float:
+        return self.value
+
+
+@dataclass(frozen=True)
+class Linear(Schedule):
+    """From start to end in a straight line over a number of steps, then end.
+
+    Example:
+        >>> Linear(1.0, 0.5, steps=100)(50)
+        0.75
+    """
+
+    start: float
+    end: float
+    steps: int
+
+    def __call__(self, step: int) -> float:
+        return self.start + (self.end - self.start) * min(step / max(self.steps, 1), 1.0)
+
+
+@dataclass(frozen=True)
+class Exponential(Schedule):
+    """From start to end by a constant factor per step, then end (Jang et al. 2017, section 4.2).
+
+    Example:
+        >>> Exponential(1.0, 0.25, steps=100)(50)
+        0.5
+    """
+
+    start: float
+    end: float
+    steps: int
+
+    def __post_init__(self) -> None:
+        if not (self.start > 0 and self.end > 0):
+            raise ValueError(f"Exponential from {self.start} to {self.end} needs positive ends; use Linear instead.")
+
+    def __call__(self, step: int) -> float:
+        fraction = min(step / max(self.steps, 1), 1.0)
+        return math.exp((1 - fraction) * math.log(self.start) + fraction * math.log(self.end))
+
+
+_ANNEALED = {"linear": Linear, "exponential": Exponential}
+
+
+def schedule(start: float, end: float | None, steps: int, shape: str = "exponential") -> Schedule:
+    """The schedule by name: constant where there is no end.
+
+    Raises:
+        ValueError: If the shape has another name.
+    """
+    if end is None or end == start:
+        return Constant(start)
+    if shape not in _ANNEALED:
+        raise unknown("schedule", shape, _ANNEALED)
+    return _ANNEALED[shape](start, end, steps)
