@@ -1,0 +1,192 @@
+r"""What is optimised and what is reported.
+
+A model has a likelihood p(x | z) and a prior p(z) over N one-hot variables of K classes, and a posterior q(z | x) of
+logits l. Here a model is three tensors and a function: ``log_likelihood`` maps z of shape (\*sample, \*batch, N, K) to
+log p(x | z) of shape (\*sample, \*batch).
+
+An :class:`Objective` is what training climbs: an estimator for the expected log-likelihood and a KL term. Only some
+of them are lower bounds, and of different things; each says which. What is *reported* is always of the discrete model,
+from hard samples: :func:`elbo`, :func:`iwae` and, where enumeration allows, :func:`log_marginal`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from softhot.distributions import categorical_kl
+from softhot.estimators import Estimator, Exact, Integrand, configurations
+from softhot.functional import one_hot_sample
+from softhot.kl import Categorical, Term, log_mass
+
+__all__ = ["Objective", "elbo", "incompatible", "iwae", "log_marginal"]
+
+
+@dataclass(frozen=True)
+class Objective:
+    """An estimator of the expected log-likelihood, minus a KL term: to be maximised.
+
+    Arguments:
+        estimator: how to differentiate through the sample.
+        term: the KL term, taken at the estimator's temperature; a Monte Carlo term at the estimator's own sample.
+
+    Raises:
+        ValueError: If the two do not go together, with the reason of :func:`incompatible`.
+
+    Example:
+        >>> import torch, softhot
+        >>> objective = softhot.bounds.Objective(softhot.estimators.ReinMax())
+        >>> objective.bounds
+        'the discrete log-likelihood'
+        >>> logits, prior = torch.zeros(5, 3, 4), torch.zeros(3, 4)
+        >>> objective(lambda z: -z[..., 0].sum(-1), logits, prior).shape
+        torch.Size([5])
+    """
+
+    estimator: Estimator
+    term: Term = field(default_factory=Categorical)
+
+    def __post_init__(self) -> None:
+        reason = incompatible(self.estimator, self.term)
+        if reason:
+            raise ValueError(f"{type(self.estimator).__name__} and {self.term} do not go together: {reason}.")
+
+    @property
+    def bounds(self) -> str | None:
+        """What the expected value of the objective is a lower bound of; None where it bounds nothing."""
+        return self.term.bounds[self.estimator.sample]
+
+    def __call__(
+        self,
+        log_likelihood: Integrand,
+        logits: Float[Tensor, "*batch N K"],
+        prior_logits: Float[Tensor, "N K"],
+        *,
+        generator: torch.Generator | None = None,
+    ) -> Float[Tensor, "*batch"]:
+        """The objective in nats per element of the batch, with the estimator's gradient."""
+        temperature = getattr(self.estimator, "temperature", None) if self.estimator.relaxed else None
+        if self.term.exact:
+            divergence = self.term(logits, prior_logits, temperature).sum(-1)
+            return self.estimator(log_likelihood, logits, generator=generator) - divergence
+
+        def integrand(z: Tensor) -> Tensor:
+            return log_likelihood(z) - self.term.integrand(z, logits, prior_logits, self.term.checked(temperature)).sum(
+                -1
+            )
+
+        return self.estimator(integrand, logits, generator=generator)
+
+
+def incompatible(estimator: Estimator, term: Term, latents: int = 0, classes: int = 0) -> str | None:
+    """Why an estimator and a term do not make an objective, for N latent variables of K classes; None where they do.
+
+    Example:
+        >>> import softhot
+        >>> incompatible(softhot.estimators.ReinMax(), softhot.kl.Relaxed())
+        'the term has a temperature, and the estimator draws no relaxed variable that has one'
+    """
+    if term.temperate and not estimator.relaxed:
+        return "the term has a temperature, and the estimator draws no relaxed variable that has one"
+    if not term.exact and term.sample == "soft" and estimator.sample == "hard":
+        return "the term is a function of the relaxed sample, and the estimator's is hard; use the term's exact form"
+    if not term.exact and term.sample == "hard" and estimator.sample == "soft":
+        return "the term is a function of the hard sample, and the estimator's is relaxed; use the categorical term"
+    if isinstance(estimator, Exact) and classes**latents > estimator.limit:
+        return f"enumeration of {classes}^{latents} configurations is beyond the limit of {estimator.limit:,}"
+    return None
+
+
+def elbo(
+    log_likelihood: Integrand,
+    logits: Float[Tensor, "*batch N K"],
+    prior_logits: Float[Tensor, "N K"],
+    *,
+    samples: int = 1,
+    generator: torch.Generator | None = None,
+) -> Float[Tensor, "*batch"]:
+    r"""The ELBO of the discrete model: hard samples, categorical divergence.
+
+    .. math:: E_{q(z)}[\log p(x \mid z)] - KL(q(z) \,\|\, p(z)) \le \log p(x)
+
+    Unbiased in the expectation, exact in the divergence; in nats, of shape (\*batch). For reporting: the gradient to
+    the logits does not pass through the samples.
+
+    Example:
+        >>> import torch
+        >>> elbo(lambda z: 0 * z.sum((-1, -2)), torch.zeros(2, 3, 4), torch.zeros(3, 4)).tolist()
+        [0.0, 0.0]
+    """
+    z = _draws(logits, samples, generator)
+    return log_likelihood(z).mean(0) - categorical_kl(logits, prior_logits).sum(-1)
+
+
+def iwae(
+    log_likelihood: Integrand,
+    logits: Float[Tensor, "*batch N K"],
+    prior_logits: Float[Tensor, "N K"],
+    *,
+    samples: int,
+    generator: torch.Generator | None = None,
+) -> Float[Tensor, "*batch"]:
+    r"""The importance-weighted bound of the discrete model, from hard samples.
+
+    .. math:: E\Big[\log \tfrac{1}{n} \sum_i \tfrac{p(x \mid z_i) p(z_i)}{q(z_i)}\Big] \le \log p(x)
+
+    In nats, of shape (\*batch); tightens as the number of samples n grows.
+
+    Reference:
+        Burda, Grosse, Salakhutdinov (2016), "Importance weighted autoencoders", eq. 8.
+
+    Example:
+        >>> import torch
+        >>> iwae(lambda z: 0 * z.sum((-1, -2)), torch.zeros(2, 3, 4), torch.zeros(3, 4), samples=5).abs().max() < 1e-6
+        tensor(True)
+    """
+    z = _draws(logits, samples, generator)
+    log_weight = log_likelihood(z) + log_mass(z, prior_logits).sum(-1) - log_mass(z, logits).sum(-1)
+    return torch.logsumexp(log_weight, 0) - math.log(samples)
+
+
+def log_marginal(
+    log_likelihood: Integrand,
+    prior_logits: Float[Tensor, "N K"],
+    batch: tuple[int, ...],
+    *,
+    limit: int = 2**16,
+    chunk: int = 2**18,
+) -> Float[Tensor, "*batch"]:
+    r"""The exact log-likelihood :math:`\log p(x) = \log\sum_z p(x \mid z) p(z)` of the discrete model, by enumeration.
+
+    Arguments:
+        log_likelihood: as in the module's docstring.
+        prior_logits: of shape (N, K).
+        batch: the shape of the batch.
+        limit: the largest number of configurations, K^N.
+        chunk: how many evaluations are held at once.
+
+    Raises:
+        ValueError: If there are more configurations than the limit.
+
+    Example:
+        >>> import torch
+        >>> log_marginal(lambda z: 0 * z.sum((-1, -2)), torch.zeros(3, 4), (2,)).abs().max() < 1e-5
+        tensor(True)
+    """
+    latents, classes = prior_logits.shape
+    size = max(1, chunk // max(math.prod(batch), 1))
+    parts = []
+    for z in configurations(latents, classes, limit=limit, chunk=size, like=prior_logits):
+        z = z.reshape(-1, *(1,) * len(batch), latents, classes).expand(-1, *batch, latents, classes)
+        parts.append(torch.logsumexp(log_likelihood(z) + log_mass(z, prior_logits).sum(-1), 0))
+    return torch.logsumexp(torch.stack(parts), 0)
+
+
+def _draws(logits: Tensor, samples: int, generator: torch.Generator | None) -> Tensor:
+    if samples < 1:
+        raise ValueError(f"samples={samples} draws nothing; use samples >= 1.")
+    return one_hot_sample(logits.detach().expand(samples, *logits.shape), generator=generator)

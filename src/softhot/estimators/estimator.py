@@ -1,0 +1,84 @@
+r"""What every gradient estimator is.
+
+For N independent one-hot variables of K classes with logits l and an integrand f, an estimator gives a number whose
+value estimates :math:`E_q[f(z)]` and whose backward pass delivers an estimate of its gradient, to the logits and to
+whatever parameters f itself closes over.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from softhot.kl.term import Sample
+
+__all__ = ["Estimator", "Integrand", "Pathwise"]
+
+Integrand = Callable[[Tensor], Tensor]  # (*sample *batch N K) -> (*sample *batch)
+
+
+@dataclass(frozen=True)
+class Estimator(ABC):
+    """An estimator of the gradient of E_q[f(z)]; abstract.
+
+    Attributes:
+        unbiased: whether the mean of its gradient to the logits is the gradient of the discrete E_q[f(z)].
+        differentiable: whether f must be differentiable in z.
+        sample: where f is evaluated: at one-hot vectors ("hard") or at relaxed ones ("soft").
+        relaxed: whether it draws a relaxed variable, of a temperature that a KL term may refer to.
+        source: where it comes from.
+    """
+
+    unbiased: ClassVar[bool]
+    differentiable: ClassVar[bool]
+    sample: ClassVar[Sample]
+    relaxed: ClassVar[bool] = False
+    source: ClassVar[str]
+
+    @abstractmethod
+    def __call__(
+        self, f: Integrand, logits: Float[Tensor, "*batch N K"], *, generator: torch.Generator | None = None
+    ) -> Float[Tensor, "*batch"]:
+        """An estimate of E_q[f(z)], of shape (*batch), with the estimator's gradient."""
+
+    @abstractmethod
+    def evaluations(self, latents: int, classes: int) -> int:
+        """How many times f is evaluated per element of the batch."""
+
+
+@dataclass(frozen=True)
+class Pathwise(Estimator, ABC):
+    """An estimator that differentiates f along its sample, averaged over n draws; abstract.
+
+    Arguments:
+        samples: the number of draws n.
+    """
+
+    unbiased: ClassVar[bool] = False
+    differentiable: ClassVar[bool] = True
+    sample: ClassVar[Sample] = "hard"
+
+    samples: int = 1
+
+    def __post_init__(self) -> None:
+        if self.samples < 1:
+            raise ValueError(f"{type(self).__name__}(samples={self.samples}) draws nothing; use samples >= 1.")
+
+    def __call__(
+        self, f: Integrand, logits: Float[Tensor, "*batch N K"], *, generator: torch.Generator | None = None
+    ) -> Float[Tensor, "*batch"]:
+        z = self.draw(logits.expand(self.samples, *logits.shape), generator)
+        return f(z).mean(0)
+
+    def evaluations(self, latents: int, classes: int) -> int:
+        return self.samples
+
+    @abstractmethod
+    def draw(self, logits: Tensor, generator: torch.Generator | None) -> Tensor:
+        """A sample that carries the estimator's gradient."""
