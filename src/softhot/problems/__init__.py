@@ -1,0 +1,1 @@
+"""Problems: models with data and, where it exists, their exact truth."""

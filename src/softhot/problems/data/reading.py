@@ -1,0 +1,32 @@
+"""One way to fail: whatever goes wrong with a file becomes a ValueError of one line that names it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+__all__ = ["one_line", "reading"]
+
+
+@contextmanager
+def reading(path: Path | str) -> Iterator[None]:
+    """Around the reading of a file; catches every exception, as decoders raise all kinds on damaged files.
+
+    Example:
+        >>> with reading("missing.npy"):
+        ...     raise FileNotFoundError(2, "No such file or directory")
+        Traceback (most recent call last):
+        ...
+        ValueError: cannot read 'missing.npy': No such file or directory
+    """
+    try:
+        yield
+    except Exception as error:
+        raise ValueError(f"cannot read {str(path)!r}: {one_line(error)}") from error
+
+
+def one_line(error: Exception) -> str:
+    """What an exception says, in one line."""
+    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(said.split()) or type(error).__name__
