@@ -1,0 +1,37 @@
+"""The command line: it parses, calls the lab and prints."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+__all__ = ["main"]
+
+_EXTRA = "the command line needs more than the library: pip install 'softhot[lab]'"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns its exit status. Bad input prints one line and gives 2."""
+    try:
+        import typer
+
+        from softhot.cli.app import app
+    except ModuleNotFoundError as error:
+        print(f"softhot: {_EXTRA} (no module {error.name!r})", file=sys.stderr)
+        return 2
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        app(args=given or ["--help"], standalone_mode=False)
+    except typer.TyperException as error:
+        return _refuse(error.format_message())
+    except ValueError as error:
+        return _refuse(str(error))
+    except (KeyboardInterrupt, typer.Abort):
+        print("softhot: stopped; what is finished is kept, and the same command goes on from there", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _refuse(reason: str) -> int:
+    print(f"softhot: {' '.join(reason.split())}", file=sys.stderr)
+    return 2

@@ -1,0 +1,21 @@
+"""The commands, and options that take several values."""
+
+from __future__ import annotations
+
+import typer
+
+from softhot.cli.compare import compare
+from softhot.cli.entropy import entropy
+from softhot.cli.options import Several
+from softhot.cli.train import train
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    help="Categorical latent variables: what each KL term and gradient estimator really optimises, and which to use.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command(cls=Several)(entropy)
+app.command(cls=Several)(train)
+app.command(cls=Several)(compare)

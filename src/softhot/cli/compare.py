@@ -1,0 +1,120 @@
+"""``softhot compare``: a grid of estimators, KL terms, temperatures and seeds, and a report."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from softhot.cli import options
+from softhot.lab.conclusion import conclude
+from softhot.lab.config import Config
+from softhot.lab.drawing import save, writable
+from softhot.lab.figures import overview
+from softhot.lab.files import write_text
+from softhot.lab.report import render
+from softhot.lab.study import execute, plan, records, write_table
+from softhot.lab.summary import Arm, summarise
+
+__all__ = ["compare"]
+
+ESTIMATORS = ["exact", "leave-one-out", "straight-through", "reinmax", "gumbel-softmax", "st-gumbel-softmax"]
+TERMS = ["categorical", "maddison21", "maddison21-exact", "concrete", "concrete-exact"]
+
+
+def compare(
+    data: options.Data = "digits",
+    binarise: options.Binarise = "threshold",
+    estimator: Annotated[list[str], typer.Option(help=f"Gradient estimators: {options.estimator_names}.")] = ESTIMATORS,
+    term: Annotated[list[str], typer.Option(help=f"KL terms: {options.term_names}.")] = TERMS,
+    temperature: Annotated[list[float], typer.Option(help="Temperatures of relaxed variables.")] = [0.5, 1.0],  # noqa: B006
+    prior_temperature: options.PriorTemperature = None,
+    seeds: Annotated[int, typer.Option(help="Number of seeds, from 0.")] = 2,
+    latents: options.Latents = None,
+    classes: options.Classes = None,
+    hidden: options.Hidden = None,
+    learned_prior: options.LearnedPrior = False,
+    optimiser: options.Optimiser = "adam",
+    learning_rate: options.LearningRate = None,
+    batch_size: options.BatchSize = 100,
+    epochs: options.Epochs = None,
+    out: options.Out = None,
+    workers: Annotated[int | None, typer.Option(help="Runs at a time. [one for each core]")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw an overview too: FILE.html, .png or .svg.")] = None,
+) -> None:
+    """Train every pair of an estimator and a KL term that go together, and report what each really optimised.
+
+    A study that was stopped goes on where it was: run the same command again.
+    """
+    if seeds < 1:
+        raise ValueError(f"--seeds {seeds} leaves nothing to run; use --seeds 2, for example.")
+    if plot is not None:
+        writable(plot)
+    base = Config.for_data(
+        data,
+        binarise=binarise,
+        prior_temperature=prior_temperature,
+        latents=latents,
+        classes=classes,
+        hidden=hidden,
+        learned_prior=learned_prior,
+        optimiser=optimiser,
+        learning_rate=learning_rate,
+        batch_size=batch_size,
+        epochs=epochs,
+    )
+    study = plan(base, estimator, term, temperature, range(seeds))
+    folder = out or Path("results") / f"compare-{Path(data).name}"
+    console = Console()
+    for one in study.skipped:
+        console.print(f"skipped {one['estimator']} with {one['term']}: {one['reason']}", style="dim", soft_wrap=True)
+    command = shlex.join(["softhot", *sys.argv[1:]])
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    done: list[dict[str, Any]] = []
+    with Progress(*columns, console=console) as progress:
+        bar = progress.add_task("training", total=len(study.runs))
+        for record in execute(study, folder, command=command, workers=workers):
+            if "failed" in record:
+                console.print(f"failed {record['failed']}: {record['reason']}", style="red", soft_wrap=True)
+            else:
+                done.append(record)
+            progress.update(bar, advance=1, description=record.get("arm", "training"))
+    if not done:
+        raise ValueError("every run failed, so there is nothing to report.")
+    about, _ = records(folder)
+    write_table(folder, done)
+    write_text(folder / "report.html", render(about, done))
+    if plot is not None:
+        save(overview(done), plot)
+    arms = summarise(done)
+    _print(console, arms)
+    for sentence in conclude(arms):
+        console.print(f"• {sentence}", highlight=False, soft_wrap=True)
+    console.print(f"\n{folder / 'report.html'}  {folder / 'records.csv'}", highlight=False, soft_wrap=True)
+
+
+def _print(console: Console, arms: Sequence[Arm]) -> None:
+    title = "Test images, nats per image, and cosines of the encoder's and decoder's gradients with the exact one"
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    table.add_column("arm", no_wrap=True)
+    for column in ("discrete ELBO", "gap", "enc", "dec"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for arm in arms:
+        deviation = f" ±{arm.elbo.deviation:.2f}" if arm.elbo.count > 1 else ""
+        gradient = (arm.end.encoder.cosine, arm.end.decoder.cosine)
+        numbers = (f"{value.mean:.2f}" for value in (arm.gap, *gradient))
+        table.add_row(arm.label, f"{arm.elbo.mean:.2f}{deviation}", *numbers)
+    console.print(table)

@@ -1,0 +1,72 @@
+"""Options shared by the commands."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from softhot.estimators import ESTIMATORS
+from softhot.kl import ALIASES, TERMS
+from softhot.lab.config import OPTIMISERS
+from softhot.problems.data import DATA, MODES
+
+__all__ = [
+    "BatchSize",
+    "Binarise",
+    "Classes",
+    "Data",
+    "Epochs",
+    "Hidden",
+    "Latents",
+    "LearnedPrior",
+    "LearningRate",
+    "Optimiser",
+    "Out",
+    "PriorTemperature",
+    "Several",
+    "estimator_names",
+    "term_names",
+]
+
+estimator_names = ", ".join(ESTIMATORS)
+term_names = ", ".join([*TERMS, *ALIASES])
+
+Data = Annotated[str, typer.Option(help=f"Data set ({', '.join(DATA)}), or the path of your own images.")]
+Binarise = Annotated[str, typer.Option(help=f"How grey pixels become binary: {', '.join(MODES)}.")]
+Latents = Annotated[int | None, typer.Option(help="Number of latent variables. [digits: 4, other data: 20]")]
+Classes = Annotated[int | None, typer.Option(help="Classes of each. [digits: 4, other data: 10]")]
+Hidden = Annotated[list[int] | None, typer.Option(help="Widths of the hidden layers. [digits: 64, other: 512 256]")]
+LearnedPrior = Annotated[bool, typer.Option("--learned-prior", help="Learn the prior; it is uniform otherwise.")]
+PriorTemperature = Annotated[float | None, typer.Option(help="Temperature of the relaxed prior. [the posterior's]")]
+Optimiser = Annotated[str, typer.Option(help=f"Optimiser: {', '.join(OPTIMISERS)}.")]
+LearningRate = Annotated[float | None, typer.Option(help="Learning rate. [digits: 0.003, other data: 0.001]")]
+BatchSize = Annotated[int, typer.Option(help="Images per step.")]
+Epochs = Annotated[int | None, typer.Option(help="Passes through the training images. [digits: 40, other data: 20]")]
+Out = Annotated[Path | None, typer.Option(help="Folder to write to.")]
+
+_NUMBER = re.compile(r"-(\d|\.\d|inf$)")
+
+
+class Several(TyperCommand):
+    """A command whose list options take several values: ``--seed 1 2`` is ``--seed 1 --seed 2``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Repeat the name of a list option before each of its values."""
+        lists = {name for option in self.params if getattr(option, "multiple", False) for name in option.opts}
+        spread: list[str] = []
+        current: str | None = None
+        first = False
+        for argument in args:
+            if argument.startswith("-") and not _NUMBER.match(argument):
+                current, first = (argument, True) if argument in lists else (None, False)
+                spread.append(argument)
+                continue
+            if current and not first:
+                spread.append(current)
+            first = False
+            spread.append(argument)
+        return super().parse_args(ctx, spread)

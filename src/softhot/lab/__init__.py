@@ -1,0 +1,1 @@
+"""Train, measure, compare: a frozen configuration in, records out."""

@@ -1,0 +1,179 @@
+"""What a training run is: everything its numbers depend on."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from softhot import __version__
+from softhot.bounds import Objective, incompatible
+from softhot.estimators import Estimator, estimator
+from softhot.functional import Schedule, schedule
+from softhot.kl import ALIASES, Relaxed, Term, term
+from softhot.names import unknown
+
+__all__ = ["OPTIMISERS", "Config"]
+
+OPTIMISERS: dict[str, type[torch.optim.Adam] | type[torch.optim.RAdam]] = {
+    "adam": torch.optim.Adam,
+    "radam": torch.optim.RAdam,
+}
+
+_LARGER: dict[str, Any] = {
+    "latents": 20,
+    "classes": 10,
+    "hidden": (512, 256),
+    "learning_rate": 1e-3,
+    "epochs": 20,
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """A training run of a categorical VAE; checked when it is made.
+
+    Arguments:
+        data: the name of a data set, or a path.
+        binarise: "threshold", "dynamic" or "none"; see :mod:`softhot.problems.data`.
+        latents: the number N of latent variables.
+        classes: the number K of classes of each.
+        hidden: widths of the encoder's hidden layers; the decoder's are the reverse.
+        learned_prior: whether the prior is learned, or uniform.
+        estimator: a name of :data:`softhot.estimators.ESTIMATORS`.
+        samples: its number of draws, where it has one; its own default if not given.
+        term: a name of :data:`softhot.kl.TERMS`.
+        temperature: of the estimator, where it has one.
+        final_temperature: what the temperature is annealed to over the run; constant if not given.
+        schedule: "exponential" or "linear".
+        prior_temperature: of the relaxed prior; the posterior's if not given.
+        optimiser: "adam" or "radam".
+        learning_rate: of the optimiser.
+        batch_size: images per step.
+        epochs: passes through the training images.
+        seed: of the weights, the order of the images and the noise.
+
+    Raises:
+        ValueError: If a name is unknown, a number is out of range, or the estimator and the term do not go together.
+
+    Example:
+        >>> Config(estimator="reinmax").arm
+        'reinmax t=1 + categorical'
+    """
+
+    data: str = "digits"
+    binarise: str = "threshold"
+    latents: int = 4
+    classes: int = 4
+    hidden: tuple[int, ...] = (64,)
+    learned_prior: bool = False
+    estimator: str = "gumbel-softmax"
+    samples: int | None = None
+    term: str = "categorical"
+    temperature: float = 1.0
+    final_temperature: float | None = None
+    schedule: str = "exponential"
+    prior_temperature: float | None = None
+    optimiser: str = "adam"
+    learning_rate: float = 3e-3
+    batch_size: int = 100
+    epochs: int = 40
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "term", ALIASES.get(self.term, self.term))
+        for name in ("latents", "batch_size", "epochs"):
+            _at_least(name, getattr(self, name), 1)
+        _at_least("classes", self.classes, 2)
+        for width in self.hidden:
+            _at_least("hidden", width, 1)
+        for name in ("temperature", "final_temperature", "prior_temperature", "learning_rate"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"{name}={value} is not a positive finite number; use {name}=1.0, for example.")
+        if self.optimiser not in OPTIMISERS:
+            raise unknown("optimiser", self.optimiser, OPTIMISERS)
+        self.temperatures(1)
+        reason = incompatible(self.make_estimator(self.temperature), self.make_term(), self.latents, self.classes)
+        if reason:
+            raise ValueError(f"estimator {self.estimator!r} and KL term {self.term!r} do not go together: {reason}.")
+
+    def make_estimator(self, temperature: float) -> Estimator:
+        """The estimator at a temperature, where it has one."""
+        cls = estimator(self.estimator)
+        given = {"temperature": temperature, "samples": self.samples}
+        own = {item.name for item in dataclasses.fields(cls)}
+        return cls(**{name: value for name, value in given.items() if name in own and value is not None})
+
+    def make_term(self) -> Term:
+        """The KL term, with the prior's temperature where it has one."""
+        value = term(self.term)
+        return (
+            dataclasses.replace(value, prior_temperature=self.prior_temperature)
+            if isinstance(value, Relaxed)
+            else value
+        )
+
+    def objective(self, temperature: float) -> Objective:
+        """What is maximised, at a temperature."""
+        return Objective(self.make_estimator(temperature), self.make_term())
+
+    def temperatures(self, steps: int) -> Schedule:
+        """The temperature at every step of a run of that many steps."""
+        return schedule(self.temperature, self.final_temperature, steps, self.schedule)
+
+    @property
+    def tempered(self) -> bool:
+        """Whether the estimator has a temperature."""
+        return any(item.name == "temperature" for item in dataclasses.fields(estimator(self.estimator)))
+
+    @property
+    def arm(self) -> str:
+        """What the run is called in a comparison, the same for all seeds."""
+        heat = f"{self.temperature:g}" + ("" if self.final_temperature is None else f"→{self.final_temperature:g}")
+        draws = "" if self.samples is None else f" n={self.samples}"
+        return f"{self.estimator}{draws}{f' t={heat}' if self.tempered else ''} + {self.term}"
+
+    @property
+    def id(self) -> str:
+        """A hash of the configuration and of softhot's version."""
+        text = json.dumps([__version__, self.to_json()], sort_keys=True)
+        return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+    def to_json(self) -> dict[str, Any]:
+        """A dictionary that JSON can hold."""
+        return {**dataclasses.asdict(self), "hidden": list(self.hidden)}
+
+    @classmethod
+    def for_data(cls, data: str, **given: Any) -> Config:
+        """The configuration for a data set, with a larger model than the default for anything but the digits.
+
+        Arguments:
+            data: the name of a data set, or a path.
+            given: settings; those that are None take the default.
+        """
+        chosen = {name: value for name, value in given.items() if value is not None}
+        return cls.from_json({"data": data, **({} if data == "digits" else _LARGER), **chosen})
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Config:
+        """The configuration of a dictionary.
+
+        Raises:
+            ValueError: If it has other keys, or values that are refused.
+        """
+        known = [item.name for item in dataclasses.fields(cls)]
+        for name in value:
+            if name not in known:
+                raise unknown("setting", name, known)
+        return cls(**{**value, **({"hidden": tuple(value["hidden"])} if "hidden" in value else {})})
+
+
+def _at_least(name: str, value: int, low: int) -> None:
+    if value < low:
+        raise ValueError(f"{name}={value} is too small; use {name}={low} or more.")

@@ -1,0 +1,93 @@
+"""One training run in a folder of its own, which it can be continued from.
+
+The folder holds ``config.json``, ``metrics.csv`` (a line for each epoch), ``checkpoint.safetensors``, and at the end
+``scores.json``, ``reconstructions.png`` and ``samples.png``.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from softhot.lab import checkpoint
+from softhot.lab.config import Config
+from softhot.lab.files import make_folder, write_csv, write_json
+from softhot.lab.pictures import prior_samples, reconstructions, save_grid
+from softhot.lab.training import Epoch, Run, Scores, evaluate
+from softhot.problems.data import load, prepare
+
+__all__ = ["Session"]
+
+
+@dataclass(frozen=True)
+class Session:
+    """A run and the folder that it is kept in, ready to go on.
+
+    Arguments:
+        folder: where to write.
+        run: the model in training.
+        rows: the epochs done, as rows of the table.
+        shape: (height, width) of the images.
+    """
+
+    folder: Path
+    run: Run
+    rows: list[dict[str, Any]]
+    shape: tuple[int, int]
+
+    @classmethod
+    def start(cls, config: Config, folder: Path, *, resume: bool = False) -> Session:
+        """A new run, or one that goes on with the numbers that an uninterrupted one has.
+
+        Raises:
+            ValueError: If the folder holds a run, or with `resume` none or another one; or the data cannot be read.
+        """
+        kept = (folder / "config.json").exists()
+        if resume and not kept:
+            raise ValueError(f"{str(folder)!r} holds no run to resume; leave out --resume to start one.")
+        if kept and not resume:
+            raise ValueError(f"{str(folder)!r} already holds a run; use --resume to go on, or another --out.")
+        data = load(config.data)
+        session = cls(folder, Run(config, prepare(data, config.binarise)), [], data.shape)
+        if resume and session.checkpoint.exists():
+            checkpoint.restore(session.run, session.checkpoint)
+            session.rows.extend(_rows(folder / "metrics.csv")[: session.run.epoch])
+        make_folder(folder)
+        write_json(folder / "config.json", config.to_json())
+        return session
+
+    @property
+    def checkpoint(self) -> Path:
+        """The file of the weights."""
+        return self.folder / "checkpoint.safetensors"
+
+    def train(self, watch: Callable[[Epoch], None] = lambda epoch: None) -> Scores:
+        """Train what is left, write what comes of it, and return the scores on the test images.
+
+        Arguments:
+            watch: called after each epoch.
+        """
+        for epoch in self.run.epochs():
+            self.rows.append(dataclasses.asdict(epoch))
+            write_csv(self.folder / "metrics.csv", self.rows)
+            checkpoint.save(self.run, self.checkpoint)
+            watch(epoch)
+        model, test, config = self.run.model, self.run.images.test, self.run.config
+        scores = evaluate(self.run, test)
+        about = {"data": config.data, "binarise": config.binarise}
+        write_json(self.folder / "scores.json", {**dataclasses.asdict(scores), **about})
+        save_grid(self.folder / "reconstructions.png", reconstructions(model, test[:10]), self.shape)
+        save_grid(self.folder / "samples.png", prior_samples(model, 5, 10), self.shape)
+        return scores
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+    except OSError as error:
+        raise ValueError(f"cannot read {str(path)!r}: {error.strerror}.") from error

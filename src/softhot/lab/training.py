@@ -1,0 +1,170 @@
+"""The training loop, an epoch at a time, and the evaluation of what came out.
+
+Every epoch draws its order and its noise from streams of its own, so a run that stops after any epoch and goes on later
+has the same numbers as one that never stopped.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from softhot.bounds import Objective, elbo, iwae, log_marginal
+from softhot.lab.config import OPTIMISERS, Config
+from softhot.lab.seeds import stream
+from softhot.problems.data import Binarised
+from softhot.problems.vae import CategoricalVAE
+
+__all__ = ["Epoch", "Run", "Scores", "evaluate"]
+
+ENUMERABLE = 2**14  # configurations up to which the exact log-likelihood is reported
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one epoch of training gave; values in nats per image.
+
+    Attributes:
+        epoch: counted from 1.
+        temperature: at its last step.
+        objective: what was optimised, the mean over the training steps.
+        valid_elbo: the discrete ELBO of the validation images.
+        evaluations: of the decoder per image, times images, in this epoch.
+        seconds: of training, without the evaluation.
+    """
+
+    epoch: int
+    temperature: float
+    objective: float
+    valid_elbo: float
+    evaluations: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What is reported of a trained model; in nats per image.
+
+    Attributes:
+        objective: what was optimised, at the last temperature.
+        elbo: the discrete ELBO: hard samples, categorical divergence.
+        iwae: the importance-weighted bound with `iwae_samples` hard samples.
+        iwae_samples: how many.
+        log_likelihood: exact, by enumeration; None where there are too many configurations.
+    """
+
+    objective: float
+    elbo: float
+    iwae: float
+    iwae_samples: int
+    log_likelihood: float | None
+
+
+class Run:
+    """A model in training: weights, optimiser and the number of epochs done."""
+
+    def __init__(self, config: Config, images: Binarised) -> None:
+        self.config = config
+        self.images = images
+        self.epoch = 0
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(stream(config.seed, "weights").initial_seed())
+            self.model = CategoricalVAE(
+                images.train.shape[-1],
+                config.latents,
+                config.classes,
+                config.hidden,
+                mean=images.train.mean(0),
+                learned_prior=config.learned_prior,
+                grey=config.binarise == "none",
+            )
+        trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        self.optimiser = OPTIMISERS[config.optimiser](trained, lr=config.learning_rate)
+        self.steps = math.ceil(len(images.train) / config.batch_size)
+        self.temperatures = config.temperatures(config.epochs * self.steps)
+
+    @property
+    def temperature(self) -> float:
+        """The temperature of the last step taken, or of the first if none was."""
+        return self.temperatures(max(self.epoch * self.steps - 1, 0))
+
+    def epochs(self) -> Iterator[Epoch]:
+        """Train, and yield after every epoch that is left."""
+        while self.epoch < self.config.epochs:
+            yield self.train_epoch()
+
+    def train_epoch(self) -> Epoch:
+        """One pass through the training images."""
+        config, seed = self.config, self.config.seed
+        start = time.perf_counter()
+        train = self.images.train_epoch(stream(seed, "pixels", self.epoch))
+        order = torch.randperm(len(train), generator=stream(seed, "order", self.epoch))
+        noise = stream(seed, "noise", self.epoch)
+        total = torch.zeros(())
+        for step, index in enumerate(order.split(config.batch_size)):
+            temperature = self.temperatures(self.epoch * self.steps + step)
+            objective = config.objective(temperature)
+            value = objective_of(self.model, objective, train[index], noise).sum()
+            self.optimiser.zero_grad()
+            (-value / len(index)).backward()
+            self.optimiser.step()
+            total += value.detach()
+        seconds = time.perf_counter() - start
+        self.epoch += 1
+        per_image = config.make_estimator(temperature).evaluations(config.latents, config.classes)
+        return Epoch(
+            epoch=self.epoch,
+            temperature=temperature,
+            objective=total.item() / len(train),
+            valid_elbo=evaluate_elbo(self.model, self.images.valid, stream(0, "validation")),
+            evaluations=per_image * len(train),
+            seconds=seconds,
+        )
+
+
+def objective_of(model: CategoricalVAE, objective: Objective, x: Tensor, generator: torch.Generator) -> Tensor:
+    """The objective of every image, in nats."""
+    return objective(model.log_likelihood(x), model.posterior(x), model.prior, generator=generator)
+
+
+@torch.no_grad()
+def evaluate_elbo(model: CategoricalVAE, images: Tensor, generator: torch.Generator, samples: int = 4) -> float:
+    """The mean discrete ELBO of images, in nats per image."""
+    total = sum(
+        elbo(model.log_likelihood(x), model.posterior(x), model.prior, samples=samples, generator=generator)
+        .sum()
+        .item()
+        for x in images.split(500)
+    )
+    return total / len(images)
+
+
+@torch.no_grad()
+def evaluate(run: Run, images: Tensor, *, iwae_samples: int = 100, objective_samples: int = 20) -> Scores:
+    """The scores of a trained model on images that it has not seen; the same at every call."""
+    model, config = run.model, run.config
+    noise = stream(0, "test")
+    objective = config.objective(run.temperature)
+    sums = dict.fromkeys(("objective", "elbo", "iwae", "log_likelihood"), 0.0)
+    enumerable = config.classes**config.latents <= ENUMERABLE
+    for x in images.split(100):
+        likelihood, logits = model.log_likelihood(x), model.posterior(x)
+        draws = 1 if config.estimator == "exact" else objective_samples
+        for _ in range(draws):
+            value = objective(likelihood, logits, model.prior, generator=noise)
+            sums["objective"] += value.sum().item() / draws
+        bound = elbo(likelihood, logits, model.prior, samples=iwae_samples, generator=noise)
+        sums["elbo"] += bound.sum().item()
+        tight = iwae(likelihood, logits, model.prior, samples=iwae_samples, generator=noise)
+        sums["iwae"] += tight.sum().item()
+        if enumerable:
+            sums["log_likelihood"] += log_marginal(likelihood, model.prior, x.shape[:1], limit=ENUMERABLE).sum().item()
+    means = {name: value / len(images) for name, value in sums.items()}
+    if not enumerable:
+        return Scores(means["objective"], means["elbo"], means["iwae"], iwae_samples, None)
+    return Scores(**means, iwae_samples=iwae_samples)

@@ -1,0 +1,26 @@
+"""Shapes and types of signatures are checked while tests run, and only then."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Self
+
+import jaxtyping
+import pytest
+import torch
+from beartype import BeartypeConf, FrozenDict, beartype
+
+# an int is a float (PEP 484); Self cannot be resolved for one method at a time
+checked = beartype(conf=BeartypeConf(is_pep484_tower=True, hint_overrides=FrozenDict({Self: Any})))
+
+jaxtyping.install_import_hook("softhot", f"{__name__}.checked")  # before anything imports softhot
+
+torch.set_num_threads(1)  # tests run side by side
+
+
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """What a user sees, who has no type checker: for calls that the annotations forbid."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)

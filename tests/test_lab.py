@@ -1,0 +1,293 @@
+"""Configurations, training runs that go on bit for bit, gradients measured against the truth, studies."""
+
+import dataclasses
+import json
+
+import pytest
+import torch
+
+from softhot.bounds import Objective
+from softhot.estimators import Exact, LeaveOneOut, StraightThrough
+from softhot.lab import checkpoint, study
+from softhot.lab.config import Config
+from softhot.lab.entropies import curves, entropies
+from softhot.lab.gradients import measure, quality, reference
+from softhot.lab.single import Session
+from softhot.lab.training import Run, evaluate
+from softhot.problems.data import load, prepare
+from softhot.testing import assert_mean
+
+SMALL = Config(hidden=(16,), epochs=3, latents=2, classes=3)
+
+
+@pytest.fixture(scope="module")
+def images():
+    return prepare(load("digits"), "threshold")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"estimator": "reinmx"}, "did you mean 'reinmax'"),
+        ({"term": "maddison23"}, "did you mean 'maddison2"),
+        ({"optimiser": "adm"}, "did you mean 'adam'"),
+        ({"schedule": "linea", "final_temperature": 0.5}, "did you mean 'linear'"),
+        ({"temperature": -1.0}, "temperature=-1.0"),
+        ({"learning_rate": float("nan")}, "learning_rate=nan"),
+        ({"latents": 0}, "latents=0"),
+        ({"classes": 1}, "classes=1"),
+        ({"epochs": 0}, "epochs=0"),
+        ({"hidden": (0,)}, "hidden=0"),
+        ({"estimator": "reinmax", "term": "concrete"}, "draws no relaxed variable"),
+        ({"estimator": "exact", "latents": 20, "classes": 10}, "beyond the limit"),
+        ({"estimator": "leave-one-out", "samples": 1}, "samples >= 2"),
+    ],
+)
+def test_a_bad_configuration_is_refused_in_one_line(settings, message):
+    with pytest.raises(ValueError, match=message) as error:
+        Config(**settings)
+    assert "\n" not in str(error.value)
+
+
+def test_configurations_survive_json_and_have_their_own_id():
+    config = dataclasses.replace(SMALL, final_temperature=0.5, seed=3)
+    assert Config.from_json(json.loads(json.dumps(config.to_json()))) == config
+    assert config.id != dataclasses.replace(config, seed=4).id
+    assert Config(term="jang") == Config(term="maddison22") == Config()
+    with pytest.raises(ValueError, match="unknown setting 'latent'"):
+        Config.from_json({"latent": 3})
+
+
+@pytest.mark.parametrize("optimiser", ["adam", "radam"])
+def test_a_resumed_run_has_the_numbers_of_an_uninterrupted_one(tmp_path, optimiser):
+    config = dataclasses.replace(SMALL, optimiser=optimiser, final_temperature=0.3, binarise="dynamic", epochs=4)
+    whole = Session.start(config, tmp_path / "whole")
+    expected = whole.train()
+
+    def stop(epoch):
+        if epoch.epoch == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Session.start(config, tmp_path / "broken").train(stop)
+    resumed = Session.start(config, tmp_path / "broken", resume=True)
+    assert resumed.run.epoch == 2
+    assert resumed.train() == expected
+    for ours, theirs in zip(resumed.run.model.parameters(), whole.run.model.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+    def lines(folder):
+        return [line.rsplit(",", 1)[0] for line in (tmp_path / folder / "metrics.csv").read_text().splitlines()]
+
+    assert lines("broken") == lines("whole")  # but for the seconds, the last column
+    assert len(lines("whole")) == 5
+    names = {path.name for path in (tmp_path / "whole").iterdir()}
+    assert names == {
+        *("config.json", "metrics.csv", "checkpoint.safetensors", "scores.json"),
+        *("reconstructions.png", "samples.png"),
+    }
+
+
+def test_another_seed_gives_other_numbers(images):
+    first, second = (next(Run(dataclasses.replace(SMALL, seed=seed), images).epochs()) for seed in (0, 1))
+    assert first.objective != second.objective
+
+
+def test_training_leaves_the_global_generator_alone(images):
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    run = Run(SMALL, images)
+    run.train_epoch()
+    evaluate(run, images.test)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+class TestCheckpoint:
+    @pytest.fixture
+    def path(self, tmp_path, images):
+        run = Run(SMALL, images)
+        run.train_epoch()
+        checkpoint.save(run, tmp_path / "checkpoint.safetensors")
+        return tmp_path / "checkpoint.safetensors"
+
+    @pytest.mark.parametrize(
+        ("other", "message"),
+        [
+            ({"latents": 3}, "another run.*latents=3 here, 2 there"),
+            ({"seed": 1}, "seed=1 here, 0 there"),
+            ({"epochs": 9, "final_temperature": 0.5}, "final_temperature"),
+        ],
+    )
+    def test_of_another_run_is_refused(self, path, images, other, message):
+        with pytest.raises(ValueError, match=message):
+            checkpoint.restore(Run(dataclasses.replace(SMALL, **other), images), path)
+
+    def test_may_be_trained_for_longer(self, path, images):
+        run = Run(dataclasses.replace(SMALL, epochs=9), images)
+        checkpoint.restore(run, path)
+        assert run.epoch == 1
+
+    @pytest.mark.parametrize("damage", [lambda raw: raw[:40], lambda raw: b"", lambda raw: b"\x80\x04" + raw[2:]])
+    def test_that_is_damaged_is_refused(self, path, images, damage):
+        path.write_bytes(damage(path.read_bytes()))
+        with pytest.raises(ValueError, match="damaged") as error:
+            checkpoint.restore(Run(SMALL, images), path)
+        assert "\n" not in str(error.value)
+
+    def test_that_is_missing_is_refused(self, path, images):
+        with pytest.raises(ValueError, match="cannot read"):
+            checkpoint.restore(Run(SMALL, images), path.with_name("none"))
+
+    def test_of_other_weights_is_refused(self, path, images, monkeypatch):
+        run = Run(dataclasses.replace(SMALL, hidden=(8,)), images)
+        run.config = SMALL
+        with pytest.raises(ValueError, match="weights of another model"):
+            checkpoint.restore(run, path)
+
+
+def test_a_folder_is_not_written_over(tmp_path):
+    Session.start(SMALL, tmp_path)
+    with pytest.raises(ValueError, match="--resume"):
+        Session.start(SMALL, tmp_path)
+    with pytest.raises(ValueError, match="no run to resume"):
+        Session.start(SMALL, tmp_path / "new", resume=True)
+
+
+class TestGradients:
+    def test_quality_is_what_its_definition_says(self):
+        generator = torch.Generator().manual_seed(0)
+        truth = torch.tensor([3.0, 4.0])
+        shift, deviation = torch.tensor([1.0, 0.0]), 2.0
+        draws = truth + shift + deviation * torch.randn(20_000, 2, generator=generator)
+        found = quality(draws, truth)
+        assert abs(found.bias - 1 / 5) < 5 * found.bias_se
+        assert 0 < found.bias_se < 0.02
+        assert found.variance == pytest.approx(2 * deviation**2 / 25, rel=0.05)
+        assert found.snr == pytest.approx((truth + shift).norm().item() / (deviation * 2**0.5), rel=0.05)
+        assert found.cosine_of_mean == pytest.approx((4 * 3 + 4 * 4) / (5 * 32**0.5), abs=0.01)
+
+    def test_the_noise_of_the_mean_is_not_bias(self):
+        generator = torch.Generator().manual_seed(0)
+        truth = torch.ones(500) / 500**0.5
+        draws = truth + torch.randn(64, 500, generator=generator)
+        naive = (draws.mean(0) - truth).norm().item()
+        assert naive > 2
+        assert quality(draws, truth).bias < naive / 2
+
+    def test_too_few_draws_are_refused(self):
+        with pytest.raises(ValueError, match="too few"):
+            quality(torch.ones(3, 2), torch.ones(2))
+
+    def test_references_agree_and_biased_estimators_show(self, images):
+        run = Run(SMALL, images)
+        for _ in range(2):
+            run.train_epoch()
+        x = images.test[:8]
+        exact, sampled = reference(run.model, x), reference(run.model, x, limit=1, draws=64)
+        assert exact.how == "exact"
+        assert sampled.how == "leave-one-out, 64 x 16 draws"
+        for part, truth in exact.gradient.items():
+            distance = (truth - sampled.gradient[part]).square().sum().item()
+            assert distance < 9 * sampled.variance[part]
+        unbiased = measure(run.model, Objective(LeaveOneOut()), x, exact)
+        biased = measure(run.model, Objective(StraightThrough()), x, exact)
+        perfect = measure(run.model, Objective(Exact()), x, exact, draws=8)
+        assert perfect["encoder"].bias < 1e-5
+        assert perfect["decoder"].cosine == pytest.approx(1.0)
+        assert unbiased["encoder"].bias < 3 * unbiased["encoder"].bias_se + 0.1
+        assert biased["decoder"].bias < 3 * biased["decoder"].bias_se + 0.1
+        assert biased["encoder"].bias > 5 * biased["encoder"].bias_se
+
+
+class TestStudy:
+    PLAN = study.plan(
+        dataclasses.replace(SMALL, epochs=1), ["reinmax", "gumbel-softmax"], ["jang", "concrete"], [0.5, 1.0], [0, 1]
+    )
+
+    def test_plan_has_every_pair_that_goes_together(self):
+        arms = [config.arm for config in self.PLAN.runs if config.seed == 0]
+        assert arms == [
+            "reinmax t=1 + categorical",
+            "gumbel-softmax t=0.5 + categorical",
+            "gumbel-softmax t=1 + categorical",
+            "gumbel-softmax t=0.5 + concrete",
+            "gumbel-softmax t=1 + concrete",
+        ]
+        assert len(self.PLAN.runs) == 10
+        (skipped,) = self.PLAN.skipped
+        assert (skipped["estimator"], skipped["term"]) == ("reinmax", "concrete")
+        assert "temperature" in skipped["reason"]
+
+    def test_plan_without_a_pair_is_refused(self):
+        with pytest.raises(ValueError, match="go together: reinmax with concrete"):
+            study.plan(SMALL, ["reinmax"], ["concrete"], [1.0], [0])
+
+    def test_runs_are_recorded_once_and_found_again(self, tmp_path):
+        two = study.Plan(self.PLAN.runs[:2], self.PLAN.skipped)
+        first = list(study.execute(two, tmp_path, command="test", workers=2))
+        assert sorted(record["arm"] for record in first) == sorted(config.arm for config in two.runs)
+        again = list(study.execute(two, tmp_path, command="test"))
+        assert sorted(again, key=str) == sorted(first, key=str)
+        about, found = study.records(tmp_path)
+        assert about["planned"] == 2
+        assert len(found) == 2
+        study.write_table(tmp_path, found)
+        header, *rows = (tmp_path / "records.csv").read_text().splitlines()
+        assert len(rows) == 2
+        assert {"arm", "elbo", "gap", "encoder_cosine_end", "learning_rate"} <= set(header.split(","))
+
+    def test_a_record_is_the_same_in_and_out_of_a_worker_and_consistent(self, tmp_path):
+        config = self.PLAN.runs[0]
+        record = study.run_one(config)
+        assert record["gap"] == pytest.approx(record["objective"] - record["elbo"])
+        assert record["elbo"] <= record["log_likelihood"] + 0.05
+        assert record["bounds"] == "the discrete log-likelihood"
+        assert record["evaluations"] == 1197
+        (worker,) = study.execute(study.Plan((config,), ()), tmp_path, command="test")
+        for key in ("objective", "elbo", "iwae", "log_likelihood"):
+            assert worker[key] == pytest.approx(record[key], rel=1e-4)
+
+    def test_a_broken_record_is_named(self, tmp_path):
+        config = self.PLAN.runs[0]
+        (tmp_path / "runs").mkdir()
+        (tmp_path / "runs" / f"{config.id}.json").write_text("{")
+        with pytest.raises(ValueError, match=config.id):
+            list(study.execute(study.Plan((config,), ()), tmp_path, command="test"))
+
+
+class TestEntropies:
+    LOGITS = torch.tensor([0.5, 0.25, 0.125, 0.125], dtype=torch.float64).log()
+
+    def test_every_estimate_is_within_its_error_of_the_exact_value(self):
+        found = entropies(self.LOGITS, [10.0, 1.0, 0.1], samples=20_000, seed=1)
+        assert found["discrete"]["log_q"]["exact"] == pytest.approx(-1.2130, abs=5e-5)
+        values = [found["discrete"]["log_q"], *(v for one in found["temperatures"] for v in one["log_q"].values())]
+        for value in values:
+            assert abs(value["estimate"] - value["exact"]) < 5.5 * value["standard_error"]
+        for one in found["temperatures"]:
+            assert one["discretised"]["mean"] == pytest.approx(found["discrete"]["mean"])
+            for kind in ("relaxed", "discretised"):
+                assert one[kind]["frequencies"] == pytest.approx(one[kind]["mean"], abs=0.02)
+
+    def test_curves_pass_through_the_exact_values(self):
+        found = entropies(self.LOGITS, [1.0], samples=100, seed=0)["temperatures"][0]["log_q"]
+        drawn = curves(self.LOGITS, 0.1, 10.0, points=3)
+        assert drawn["temperatures"][1] == pytest.approx(1.0)
+        for name, value in found.items():
+            assert drawn[name][1] == pytest.approx(value["exact"])
+
+
+def test_the_reported_elbo_estimates_the_exact_one(images):
+    run = Run(SMALL, images)
+    run.train_epoch()
+    x = images.test[:4]
+    exact = Objective(Exact())(run.model.log_likelihood(x), run.model.posterior(x), run.model.prior)
+    from softhot.bounds import elbo
+
+    noise = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        draws = [
+            elbo(run.model.log_likelihood(x), run.model.posterior(x), run.model.prior, samples=1, generator=noise)
+            for _ in range(400)
+        ]
+    assert_mean(torch.stack(draws), exact.detach())
