@@ -1,0 +1,29 @@
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help compare picture test lint clean
+
+help: ## what the targets do
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+compare: .venv/ready ## make the environment and compare estimators and KL terms on the built-in data
+	$(BIN)/softhot compare
+
+picture: .venv/ready ## draw the picture of the README again (needs a Chrome or Chromium)
+	$(BIN)/softhot compare --plot docs/overview.png
+
+test: .venv/ready ## make the environment and run the tests
+	$(BIN)/pytest
+
+lint: .venv/ready ## check style and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+clean: ## remove the environment and the results
+	rm -rf .venv results
+
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
