@@ -13,7 +13,7 @@ picture: .venv/ready ## draw the picture of the README again (needs a Chrome or 
 	$(BIN)/softhot compare --plot docs/overview.png
 
 test: .venv/ready ## make the environment and run the tests
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto
 
 lint: .venv/ready ## check style and types
 	$(BIN)/ruff check

@@ -24,3 +24,9 @@ def unchecked() -> Iterator[None]:
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    """Draws without a generator are the same in every run and order of the tests."""
+    torch.manual_seed(0)

@@ -181,8 +181,12 @@ def log_marginal(
     size = max(1, chunk // max(math.prod(batch), 1))
     parts = []
     for z in configurations(latents, classes, limit=limit, chunk=size, like=prior_logits):
-        z = z.reshape(-1, *(1,) * len(batch), latents, classes).expand(-1, *batch, latents, classes)
-        parts.append(torch.logsumexp(log_likelihood(z) + log_mass(z, prior_logits).sum(-1), 0))
+        log_prior = log_mass(z, prior_logits).sum(-1)
+        possible = log_prior > -math.inf
+        if not possible.any():
+            continue
+        z = z[possible].reshape(-1, *(1,) * len(batch), latents, classes).expand(-1, *batch, latents, classes)
+        parts.append(torch.logsumexp(log_likelihood(z) + log_prior[possible].reshape(-1, *(1,) * len(batch)), 0))
     return torch.logsumexp(torch.stack(parts), 0)
 
 

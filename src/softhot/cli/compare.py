@@ -36,7 +36,7 @@ def compare(
     term: Annotated[list[str], typer.Option(help=f"KL terms: {options.term_names}.")] = TERMS,
     temperature: Annotated[list[float], typer.Option(help="Temperatures of relaxed variables.")] = [0.5, 1.0],  # noqa: B006
     prior_temperature: options.PriorTemperature = None,
-    seeds: Annotated[int, typer.Option(help="Number of seeds, from 0.")] = 2,
+    seeds: Annotated[int, typer.Option(help="Number of seeds, from 0.")] = 3,
     latents: options.Latents = None,
     classes: options.Classes = None,
     hidden: options.Hidden = None,
@@ -46,7 +46,7 @@ def compare(
     batch_size: options.BatchSize = 100,
     epochs: options.Epochs = None,
     out: options.Out = None,
-    workers: Annotated[int | None, typer.Option(help="Runs at a time. [one for each core]")] = None,
+    workers: Annotated[int | None, typer.Option(help="Runs at a time. (one for each core if not given)")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw an overview too: FILE.html, .png or .svg.")] = None,
 ) -> None:
     """Train every pair of an estimator and a KL term that go together, and report what each really optimised.

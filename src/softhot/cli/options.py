@@ -11,7 +11,7 @@ from typer.core import TyperCommand
 
 from softhot.estimators import ESTIMATORS
 from softhot.kl import ALIASES, TERMS
-from softhot.lab.config import OPTIMISERS
+from softhot.lab.config import LARGER, OPTIMISERS, Config
 from softhot.problems.data import DATA, MODES
 
 __all__ = [
@@ -35,17 +35,29 @@ __all__ = [
 estimator_names = ", ".join(ESTIMATORS)
 term_names = ", ".join([*TERMS, *ALIASES])
 
+
+def _sized(text: str, setting: str) -> str:
+    digits, other = getattr(Config, setting), LARGER[setting]
+    return f"{text} (digits: {_plain(digits)}; other data: {_plain(other)})"
+
+
+def _plain(value: float | tuple[int, ...]) -> str:
+    return " ".join(map(str, value)) if isinstance(value, tuple) else f"{value:g}"
+
+
 Data = Annotated[str, typer.Option(help=f"Data set ({', '.join(DATA)}), or the path of your own images.")]
 Binarise = Annotated[str, typer.Option(help=f"How grey pixels become binary: {', '.join(MODES)}.")]
-Latents = Annotated[int | None, typer.Option(help="Number of latent variables. [digits: 4, other data: 20]")]
-Classes = Annotated[int | None, typer.Option(help="Classes of each. [digits: 4, other data: 10]")]
-Hidden = Annotated[list[int] | None, typer.Option(help="Widths of the hidden layers. [digits: 64, other: 512 256]")]
+Latents = Annotated[int | None, typer.Option(help=_sized("Number of latent variables.", "latents"))]
+Classes = Annotated[int | None, typer.Option(help=_sized("Classes of each.", "classes"))]
+Hidden = Annotated[list[int] | None, typer.Option(help=_sized("Widths of the hidden layers.", "hidden"))]
 LearnedPrior = Annotated[bool, typer.Option("--learned-prior", help="Learn the prior; it is uniform otherwise.")]
-PriorTemperature = Annotated[float | None, typer.Option(help="Temperature of the relaxed prior. [the posterior's]")]
+PriorTemperature = Annotated[
+    float | None, typer.Option(help="Temperature of the relaxed prior. (the posterior's if not given)")
+]
 Optimiser = Annotated[str, typer.Option(help=f"Optimiser: {', '.join(OPTIMISERS)}.")]
-LearningRate = Annotated[float | None, typer.Option(help="Learning rate. [digits: 0.003, other data: 0.001]")]
+LearningRate = Annotated[float | None, typer.Option(help=_sized("Learning rate.", "learning_rate"))]
 BatchSize = Annotated[int, typer.Option(help="Images per step.")]
-Epochs = Annotated[int | None, typer.Option(help="Passes through the training images. [digits: 40, other data: 20]")]
+Epochs = Annotated[int | None, typer.Option(help=_sized("Passes through the training images.", "epochs"))]
 Out = Annotated[Path | None, typer.Option(help="Folder to write to.")]
 
 _NUMBER = re.compile(r"-(\d|\.\d|inf$)")

@@ -21,10 +21,12 @@ def train(
     data: options.Data = "digits",
     binarise: options.Binarise = "threshold",
     estimator: Annotated[str, typer.Option(help=f"Gradient estimator: {options.estimator_names}.")] = "gumbel-softmax",
-    samples: Annotated[int | None, typer.Option(help="Draws per gradient. [the estimator's own]")] = None,
+    samples: Annotated[int | None, typer.Option(help="Draws per gradient. (the estimator's own if not given)")] = None,
     term: Annotated[str, typer.Option(help=f"KL term: {options.term_names}.")] = "categorical",
     temperature: Annotated[float, typer.Option(help="Temperature of the relaxed variable.")] = 1.0,
-    final_temperature: Annotated[float | None, typer.Option(help="What it is annealed to. [constant]")] = None,
+    final_temperature: Annotated[
+        float | None, typer.Option(help="What it is annealed to. (constant if not given)")
+    ] = None,
     schedule: Annotated[str, typer.Option(help="How it is annealed: exponential, linear.")] = "exponential",
     prior_temperature: options.PriorTemperature = None,
     latents: options.Latents = None,

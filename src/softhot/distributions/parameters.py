@@ -14,7 +14,7 @@ from torch.distributions.utils import lazy_property
 
 from softhot.functional.check import positive
 
-__all__ = ["Categorical", "Temperate", "logit_vector", "simplex"]
+__all__ = ["Categorical", "Temperate", "log_simplex", "logit_vector", "simplex"]
 
 
 class _Simplex(Constraint):
@@ -41,7 +41,19 @@ class _LogitVector(Constraint):
         return checked
 
 
+class _LogSimplex(Constraint):
+    """Vectors without an entry above zero, to rounding."""
+
+    event_dim = 1
+    is_discrete = False
+
+    def check(self, value: Tensor) -> Tensor:
+        checked: Tensor = (value < 1e-6).all(-1)
+        return checked
+
+
 simplex = _Simplex()
+log_simplex = _LogSimplex()
 logit_vector = _LogitVector()
 
 

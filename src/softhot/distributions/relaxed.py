@@ -24,12 +24,13 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 from torch.distributions.utils import lazy_property
 
-from softhot.distributions.parameters import Temperate, simplex
+from softhot.distributions.parameters import Temperate, log_simplex, simplex
 from softhot.functional.check import positive
 from softhot.functional.choice import EULER, expected_max
 from softhot.functional.log_space import log_of, remember_log
 from softhot.functional.relaxed import relaxed_entropy, relaxed_log_prob, relaxed_mean, relaxed_variance
 from softhot.functional.sampling import gumbel_log_softmax
+from softhot.functional.temper import tempered
 
 __all__ = ["ExpRelaxedOneHotCategorical", "RelaxedBernoulli", "RelaxedOneHotCategorical"]
 
@@ -53,20 +54,19 @@ class ExpRelaxedOneHotCategorical(Temperate):
         tensor([-1.5626, -1.5626, -1.5626])
     """
 
-    support = constraints.independent(constraints.less_than(1e-6), 1)
+    support = log_simplex
     has_rsample = True
 
     @property
     def mean(self) -> Float[Tensor, "*batch K"]:
         r"""The exact :math:`E[\log z_k] = (\ell_k + \gamma) / t - E[\log \sum_j e^{(\ell_j + G_j) / t}]`."""
         largest = expected_max(self.logits, self.temperature)[..., None]
-        temperature = self.temperature[..., None]
-        return (self.logits + EULER - largest) / temperature + EULER
+        return tempered(self.logits + EULER - largest, self.temperature) + EULER
 
     @property
     def mode(self) -> Float[Tensor, "*batch K"]:
         r"""The point of the largest density, :math:`\log\operatorname{softmax}(\ell / t)`."""
-        return (self.logits / self.temperature[..., None]).log_softmax(-1)
+        return tempered(self.logits, self.temperature).log_softmax(-1)
 
     def rsample(
         self, sample_shape: Any = (), *, generator: torch.Generator | None = None
@@ -86,15 +86,16 @@ class ExpRelaxedOneHotCategorical(Temperate):
         r"""The log-density at log z: that of the simplex plus :math:`\sum_k \log z_k`."""
         if self._validate_args:
             self._validate_sample(value)
-        possible = (self.logits > -math.inf) & (value > -math.inf)
-        jacobian = torch.where(possible, value, 0.0).sum(-1)
-        boundary = ((self.logits > -math.inf) & (value == -math.inf)).any(-1)
-        density = relaxed_log_prob(value, self.logits, self.temperature) + jacobian
-        return density.masked_fill(boundary, -math.inf)
+        log_sample = value.to(torch.promote_types(value.dtype, torch.float32))
+        possible = (self.logits > -math.inf) & (log_sample > -math.inf)
+        jacobian = torch.where(possible, log_sample, 0.0).sum(-1)
+        boundary = ((self.logits > -math.inf) & (log_sample == -math.inf)).any(-1)
+        density = relaxed_log_prob(log_sample, self.logits, self.temperature) + jacobian
+        return density.masked_fill(boundary, -math.inf).to(value.dtype)
 
     def entropy(self) -> Float[Tensor, "*batch"]:
-        r"""The exact entropy in nats, :math:`K (\gamma + \psi(K)) - \log\Gamma(K) - (K - 1) \log t`: no logits in it."""
-        count = (self.logits > -math.inf).sum(-1).to(torch.float64)
+        r"""The exact entropy in nats, :math:`K (\gamma + \psi(K)) - \log\Gamma(K) - (K - 1) \log t`: no logits."""
+        count = (self.logits != -math.inf).sum(-1).to(torch.float64)
         log_t = self.temperature.to(torch.float64).log()
         value = count * (EULER + torch.digamma(count)) - torch.lgamma(count) - (count - 1) * log_t
         return value.to(self.logits.dtype)
@@ -208,6 +209,8 @@ class RelaxedBernoulli(Distribution):
             )
         name, value = ("logits", logits) if probs is None else ("probs", probs)
         given = value if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.get_default_dtype())
+        if not given.is_floating_point():
+            raise ValueError(f"{name} is a tensor of {given.dtype}, not of floats; use {name}.float().")
         if validate_args if validate_args is not None else Distribution._validate_args:
             if given.isnan().any():
                 raise ValueError(f"{name} has NaN; use torch.isfinite({name}) to find where it comes from.")
@@ -282,7 +285,7 @@ class RelaxedBernoulli(Distribution):
         with torch.no_grad():
             return self.rsample(sample_shape, generator=generator)
 
-    def log_prob(self, value: Float[Tensor, "*value"]) -> Float[Tensor, "*value"]:
+    def log_prob(self, value: Float[Tensor, "*value"]) -> Float[Tensor, "*value_batch"]:
         """The log-density on the unit interval."""
         if self._validate_args:
             self._validate_sample(value)

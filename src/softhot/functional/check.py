@@ -26,6 +26,8 @@ def positive(name: str, value: float | Tensor, batch: torch.Size) -> float | Ten
                 f"{name} of shape {tuple(value.shape)} does not broadcast to the batch shape {tuple(batch)}, which "
                 f"excludes the classes; use a number, or {name}.reshape(...) to a shape that does."
             )
+    else:
+        value = value.reshape(())
     low, high = value.detach().aminmax() if value.numel() else (1.0, 1.0)
     if not (low > 0 and high < math.inf):
         raise ValueError(

@@ -25,14 +25,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import lru_cache
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from softhot.functional.check import positive
+from softhot.functional.constants import kept
 from softhot.functional.noise import Grid, Noise, Table, tabulate
+from softhot.functional.temper import tempered
 from softhot.names import unknown
 
 __all__ = ["EULER", "choice_probabilities", "choice_slopes", "expected_logsumexp", "expected_max"]
@@ -83,7 +84,7 @@ def expected_max(
         McFadden (1978), "Modelling the choice of residential location": the mean of a maximum as a function whose
         gradient is the choice probability.
     """
-    return _Choice(locations, scale, noise).expected_max()
+    return Choice(locations, scale, noise).expected_max().to(locations.dtype)
 
 
 def choice_probabilities(
@@ -99,7 +100,7 @@ def choice_probabilities(
         >>> softhot.functional.choice_probabilities(torch.zeros(4, dtype=torch.float64), 3.0, "normal")
         tensor([0.2500, 0.2500, 0.2500, 0.2500], dtype=torch.float64)
     """
-    return _Choice(locations, scale, noise).probabilities()
+    return Choice(locations, scale, noise).probabilities().to(locations.dtype)
 
 
 def choice_slopes(
@@ -115,7 +116,7 @@ def choice_slopes(
         >>> softhot.functional.choice_slopes(torch.zeros(2, dtype=torch.float64), 1e-6)
         tensor([0.2500, 0.2500], dtype=torch.float64)
     """
-    return _Choice(locations, scale, noise).slopes()
+    return Choice(locations, scale, noise).slopes().to(locations.dtype)
 
 
 def expected_logsumexp(
@@ -130,23 +131,24 @@ def expected_logsumexp(
         >>> softhot.functional.expected_logsumexp(torch.zeros(1, dtype=torch.float64), 2.0)  # 2 * Euler's constant
         tensor(1.1544, dtype=torch.float64)
     """
-    choice = _Choice(locations, scale, noise)
-    return (choice.expected_max(torch.float64) - EULER).to(choice.dtype)
+    return (Choice(locations, scale, noise).expected_max() - EULER).to(locations.dtype)
 
 
-class _Choice:
+class Choice:
     """One choice problem: locations spread over the mesh, and the product of the CDFs at every node.
 
-    Rows are grouped as (temperatures, rows of that temperature), so that one table serves all rows that share it.
+    Values are in float64, good to rounding if the wanted dtype is float64 and to about 1e-8 otherwise. Rows are grouped
+    as (temperatures, rows of that temperature), so that one table serves all rows that share it.
     """
 
-    def __init__(self, locations: Tensor, scale: float | Tensor, noise: Noise) -> None:
+    def __init__(
+        self, locations: Tensor, scale: float | Tensor, noise: Noise, dtype: torch.dtype | None = None
+    ) -> None:
         if noise not in _LEFT:
             raise unknown("noise", noise, _LEFT)
         scale = positive("scale", scale, locations.shape[:-1])
-        self.dtype = locations.dtype
         self.shape = locations.shape
-        accuracy = _DOUBLE if self.dtype == torch.float64 else _SINGLE
+        accuracy = _DOUBLE if (dtype or locations.dtype) == torch.float64 else _SINGLE
         left = min(_LEFT[noise], accuracy.tail)
         self.wide, flat, rows = _grouped(scale, self.shape[:-1], locations.device)
         classes = self.shape[-1]
@@ -154,14 +156,15 @@ class _Choice:
         self.strides = across, along
         self.step = mesh / across * along
         nodes = math.ceil((left + math.log(max(classes, 1)) + accuracy.tail) / self.step)
-        self.points = math.ceil(accuracy.tail / mesh) + accuracy.taps
+        self.taps = accuracy.taps
+        self.points = math.ceil(accuracy.tail / mesh) + self.taps
         before = accuracy.taps // 2 - 1  # mesh points beyond the largest location
         grid = Grid(-left - before * mesh, mesh / across, (nodes - 1) * along + (self.points - 1) * across + 1)
         self.table: Table = tabulate(noise, flat, grid, locations.device)
         self.nodes = -left + self.step * torch.arange(nodes, dtype=torch.float64, device=locations.device)
 
-        m = (locations.to(torch.float64) / _column(self.wide)).reshape((*rows, classes))
-        self.top = m.detach().amax(-1, keepdim=True) if classes else m.new_zeros((*rows, 1))
+        m = tempered(locations.to(torch.float64), self.wide).reshape((*rows, classes))
+        self.top = m.detach().amax(-1, keepdim=True) if classes else m.new_full((*rows, 1), -math.inf)
         below = (self.top - m) / mesh
         near = below <= self.points - accuracy.taps  # the others cannot be the largest: their F is one at every node
         below = torch.where(near, below, 0.0)
@@ -173,17 +176,17 @@ class _Choice:
         spread = m.new_zeros((*rows, self.points)).scatter_add(-1, self.index, self.weights)
         self.product = torch.exp(-(spread @ self._shifted(self.table.exponent).mT))
 
-    def expected_max(self, dtype: torch.dtype | None = None) -> Tensor:
+    def expected_max(self) -> Tensor:
         gumbel = torch.exp(-torch.exp(-self.nodes))
         mean = self.top[..., 0] + EULER + self.step * (gumbel - self.product).sum(-1)
         scaled: Tensor = mean.reshape(self.shape[:-1]) * self.wide
-        return scaled.to(dtype or self.dtype)
+        return scaled
 
     def probabilities(self) -> Tensor:
-        return self._from_mesh(self.table.hazard).to(self.dtype)
+        return self._from_mesh(self.table.hazard)
 
     def slopes(self) -> Tensor:
-        return (-self._from_mesh(self.table.slope) / _column(self.wide)).to(self.dtype)
+        return -self._from_mesh(self.table.slope) / _column(self.wide)
 
     def _shifted(self, part: Tensor) -> Tensor:
         """(temperatures, nodes, mesh): the table as seen from every mesh point."""
@@ -191,9 +194,10 @@ class _Choice:
         return part.unfold(-1, (self.points - 1) * across + 1, along)[..., ::across]
 
     def _from_mesh(self, part: Tensor) -> Tensor:
-        field = (self.step * self.product) @ self._shifted(part)
+        undefined = self.top - self.top  # NaN where the largest location is not a number
+        field = (self.step * self.product + undefined) @ self._shifted(part)
         values = self.weights * field.gather(-1, self.index)
-        return values.reshape((*self.shape, -1)).sum(-1)
+        return values.reshape((*self.shape, self.taps)).sum(-1)
 
 
 def _spacing(noise: Noise, wide: float | Tensor, classes: int, mesh: float) -> tuple[float, int, int]:
@@ -202,7 +206,7 @@ def _spacing(noise: Noise, wide: float | Tensor, classes: int, mesh: float) -> t
     The maximum of many variables with a light right tail (normal, negative Gumbel) is sharper than one of them, by a
     factor of log K at most; the Gumbel variable beside them keeps its own width, 1 / scale of theirs.
     """
-    widest = wide.max().item() if isinstance(wide, Tensor) and wide.numel() else float(wide)
+    widest = (wide.max().item() if wide.numel() else 1.0) if isinstance(wide, Tensor) else wide
     if noise == "gumbel" or widest <= 1:
         return mesh, 1, 2
     step = 2 * mesh / min(widest, 1 + math.log(max(classes, 1)))
@@ -230,11 +234,11 @@ def _grouped(
         shared = 0
         while scale.shape[-1 - shared] == 1:
             shared += 1
-        flat = full[(...,) + (0,) * shared].reshape(-1)
+        flat = scale[(...,) + (0,) * shared].expand(batch[: len(batch) - shared]).reshape(-1)
     return torch.where(full > 1, full, 1.0), flat, (flat.numel(), batch.numel() // max(flat.numel(), 1))
 
 
-@lru_cache(maxsize=8)
+@kept(8)
 def _lagrange_coefficients(taps: int) -> Tensor:
     """(powers, taps): the Lagrange polynomials on 1 - taps / 2, ..., taps / 2 in powers of x - 1/2, from integers."""
     nodes = [Fraction(1 - taps + 2 * i, 2) for i in range(taps)]

@@ -17,7 +17,7 @@ _KEPT = WeakTensorKeyDictionary()
 
 def remember_log(sample: Tensor, log_sample: Tensor) -> Tensor:
     """Keep the logarithm of a sample for as long as the sample lives; returns the sample."""
-    _KEPT[sample] = (sample._version, log_sample)
+    _KEPT[sample] = (_version(sample), log_sample)
     return sample
 
 
@@ -31,4 +31,9 @@ def log_of(sample: Tensor) -> Tensor:
         tensor(True)
     """
     version, log_sample = _KEPT.get(sample, (None, None))
-    return log_sample if log_sample is not None and version == sample._version else sample.log()
+    return log_sample if log_sample is not None and version == _version(sample) else sample.log()
+
+
+def _version(sample: Tensor) -> int:
+    """How often the sample was changed in place; tensors of inference mode do not count it."""
+    return 0 if sample.is_inference() else sample._version

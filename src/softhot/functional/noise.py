@@ -16,12 +16,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
+
+from softhot.functional.constants import kept
 
 __all__ = ["Grid", "Noise", "Table", "tabulate"]
 
@@ -139,10 +140,9 @@ def tabulate(noise: Noise, scale: float | Tensor, grid: Grid, device: torch.devi
     return Table(*(torch.cat(parts) for parts in zip(*rows, strict=True)))
 
 
-@lru_cache(maxsize=256)
+@kept(256)
 def _tabulate_number(noise: Noise, scale: float, grid: Grid) -> Table:
-    with torch.no_grad():
-        return _tabulate(noise, torch.tensor([scale], dtype=torch.float64), grid)
+    return _tabulate(noise, torch.tensor([scale], dtype=torch.float64), grid)
 
 
 def _tabulate(noise: Noise, scale: Tensor, grid: Grid) -> Table:

@@ -22,7 +22,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from softhot.functional.check import positive
-from softhot.functional.choice import EULER, choice_probabilities, choice_slopes, expected_max
+from softhot.functional.choice import EULER, Choice, choice_probabilities
 
 __all__ = ["relaxed_entropy", "relaxed_kl", "relaxed_log_prob", "relaxed_mean", "relaxed_variance"]
 
@@ -59,9 +59,10 @@ def relaxed_variance(logits: Float[Tensor, "*batch K"], temperature: float | Ten
         tensor([0.0833, 0.0833])
     """
     temperature = positive("temperature", temperature, logits.shape[:-1])
-    wide = logits.to(torch.float64)
-    mean = choice_probabilities(wide, temperature)
-    return (mean * (1 - mean) - _column(temperature) * choice_slopes(wide, temperature)).to(logits.dtype)
+    choice = Choice(logits, temperature, "gumbel", torch.float64)
+    mean = choice.probabilities()
+    variance = mean * (1 - mean) - _column(temperature) * choice.slopes()
+    return variance.clamp_min(0.0).to(logits.dtype)
 
 
 def relaxed_entropy(logits: Float[Tensor, "*batch K"], temperature: float | Tensor) -> Float[Tensor, "*batch"]:
@@ -79,7 +80,7 @@ def relaxed_entropy(logits: Float[Tensor, "*batch K"], temperature: float | Tens
     """
     t = positive("temperature", temperature, logits.shape[:-1])
     centred, possible, count = _centred(logits)
-    largest = expected_max(centred, t)
+    largest = Choice(centred, t, "gumbel", logits.dtype).expected_max()
     t = torch.as_tensor(t, dtype=torch.float64, device=logits.device)
     total = torch.where(possible, centred, 0.0).sum(-1)
     negative = (
@@ -134,7 +135,8 @@ def relaxed_kl(
     none = ~both.any(-1, keepdim=True)
     shift = torch.where(both, prior, 0.0) - _column(ratio) * torch.where(both, centred, 0.0)
     count = (both | none).sum(-1).to(torch.float64)
-    largest = expected_max(shift.masked_fill(~(both | none), -math.inf), ratio, "-gumbel")
+    shifted = shift.masked_fill(~(both | none), -math.inf)
+    largest = Choice(shifted, ratio, "-gumbel", logits.dtype).expected_max()
     r = _double(ratio).to(logits.device)
     divergence = (
         count * (largest - EULER)
@@ -146,7 +148,7 @@ def relaxed_kl(
 
 
 def relaxed_log_prob(
-    log_sample: Float[Tensor, "*batch K"], logits: Float[Tensor, "*#batch K"], temperature: float | Tensor
+    log_sample: Float[Tensor, "*#batch K"], logits: Float[Tensor, "*#batch K"], temperature: float | Tensor
 ) -> Float[Tensor, "*batch"]:
     r"""The log-density of z on the simplex, at a point given by its logarithm.
 
@@ -166,9 +168,12 @@ def relaxed_log_prob(
         tensor(0.)
     """
     t = positive("temperature", temperature, torch.broadcast_shapes(log_sample.shape, logits.shape)[:-1])
+    dtype = torch.promote_types(log_sample.dtype, logits.dtype)
+    wide = torch.promote_types(dtype, torch.float32)
+    t = t.to(wide) if isinstance(t, Tensor) else t
     log_t = t.log() if isinstance(t, Tensor) else math.log(t)
-    log_sample, logits = torch.broadcast_tensors(log_sample, logits)
-    possible = logits > -math.inf
+    log_sample, logits = torch.broadcast_tensors(log_sample.to(wide), logits.to(wide))
+    possible = logits != -math.inf
     count = possible.sum(-1).to(logits.dtype)
     zero = possible & (log_sample == -math.inf)
     inside = possible & ~zero
@@ -185,13 +190,13 @@ def relaxed_log_prob(
     )
     rate = zero.sum(-1) * (t + 1) - count * t
     value = torch.where(edge & (rate != 0), math.inf * rate.sign(), value)
-    return torch.where((~possible & (log_sample > -math.inf)).any(-1), -math.inf, value)
+    return torch.where((~possible & (log_sample > -math.inf)).any(-1), -math.inf, value).to(dtype)
 
 
 def _centred(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Logits in float64 with the largest at zero, which of them are possible, and how many."""
     wide = logits.to(torch.float64)
-    possible = wide > -math.inf
+    possible = wide != -math.inf  # NaN counts, to be seen in the result
     return wide - wide.detach().amax(-1, keepdim=True), possible, possible.sum(-1).to(torch.float64)
 
 

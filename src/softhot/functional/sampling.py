@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from softhot.functional.check import positive
+from softhot.functional.temper import tempered
 
 __all__ = ["gumbel_log_softmax", "gumbel_softmax", "one_hot_sample", "straight_through", "with_gradient_of"]
 
@@ -47,7 +48,8 @@ def gumbel_softmax(
         Maddison, Mnih, Teh (2017), "The Concrete distribution", eq. 10.
     """
     moved = logits.movedim(dim, -1)
-    soft = gumbel_log_softmax(moved, tau, generator=generator).exp().to(logits.dtype)
+    temperature = positive("tau", tau, moved.shape[:-1])
+    soft = gumbel_log_softmax(moved, temperature, generator=generator).exp().to(logits.dtype)
     sample = with_gradient_of(_one_hot(soft.detach()), soft) if hard else soft
     return sample.movedim(-1, dim)
 
@@ -96,8 +98,7 @@ def gumbel_log_softmax(
     Finite wherever a class is possible, at every temperature; in float32 if the logits are in half precision.
     """
     temperature = positive("temperature", temperature, logits.shape[:-1])
-    divisor = temperature[..., None] if isinstance(temperature, Tensor) else temperature
-    return (_perturbed(logits, generator) / divisor).log_softmax(-1)
+    return tempered(_perturbed(logits, generator), temperature).log_softmax(-1)
 
 
 def with_gradient_of(value: Tensor, surrogate: Tensor) -> Tensor:

@@ -13,12 +13,15 @@ Reference:
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from softhot.functional import log_of, relaxed_entropy, relaxed_kl, relaxed_log_prob
+from softhot.functional.check import positive
 from softhot.kl.term import Sample, Term
 
 __all__ = ["Relaxed"]
@@ -46,6 +49,15 @@ class Relaxed(Term):
     }
 
     prior_temperature: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.prior_temperature is not None:
+            positive("prior_temperature", self.prior_temperature, torch.Size())
+
+    def integrand(self, z: Tensor, logits: Tensor, prior_logits: Tensor, temperature: float | Tensor) -> Tensor:
+        # on another face of the simplex there is no common measure to have densities for
+        apart = ((logits > -math.inf) != (prior_logits > -math.inf)).any(-1)
+        return super().integrand(z, logits, prior_logits, temperature).masked_fill(apart, math.inf)
 
     def log_q(self, z: Tensor, logits: Tensor, temperature: float | Tensor) -> Tensor:
         return relaxed_log_prob(log_of(z), logits, temperature)

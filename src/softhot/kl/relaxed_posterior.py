@@ -7,6 +7,7 @@ A density minus a log-mass: it changes with the units of z, is not a divergence,
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -42,4 +43,7 @@ class RelaxedPosterior(Term):
         return -relaxed_entropy(logits, temperature)
 
     def value(self, logits: Tensor, prior_logits: Tensor, temperature: float | Tensor) -> Tensor:
-        return self.expected_log_q(logits, temperature) - log_mass(relaxed_mean(logits, temperature), prior_logits)
+        # the mean of a possible class may round to zero: the support is that of the logits
+        excluded = ((logits > -math.inf) & (prior_logits == -math.inf)).any(-1)
+        value = self.expected_log_q(logits, temperature) - log_mass(relaxed_mean(logits, temperature), prior_logits)
+        return value.masked_fill(excluded, math.inf)

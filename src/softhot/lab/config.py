@@ -18,14 +18,14 @@ from softhot.functional import Schedule, schedule
 from softhot.kl import ALIASES, Relaxed, Term, term
 from softhot.names import unknown
 
-__all__ = ["OPTIMISERS", "Config"]
+__all__ = ["LARGER", "OPTIMISERS", "Config"]
 
 OPTIMISERS: dict[str, type[torch.optim.Adam] | type[torch.optim.RAdam]] = {
     "adam": torch.optim.Adam,
     "radam": torch.optim.RAdam,
 }
 
-_LARGER: dict[str, Any] = {
+LARGER: dict[str, Any] = {
     "latents": 20,
     "classes": 10,
     "hidden": (512, 256),
@@ -80,9 +80,9 @@ class Config:
     schedule: str = "exponential"
     prior_temperature: float | None = None
     optimiser: str = "adam"
-    learning_rate: float = 3e-3
+    learning_rate: float = 8e-3
     batch_size: int = 100
-    epochs: int = 40
+    epochs: int = 30
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -158,7 +158,7 @@ class Config:
             given: settings; those that are None take the default.
         """
         chosen = {name: value for name, value in given.items() if value is not None}
-        return cls.from_json({"data": data, **({} if data == "digits" else _LARGER), **chosen})
+        return cls.from_json({"data": data, **({} if data == "digits" else LARGER), **chosen})
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Config:

@@ -145,8 +145,15 @@ def evaluate_elbo(model: CategoricalVAE, images: Tensor, generator: torch.Genera
 
 
 @torch.no_grad()
-def evaluate(run: Run, images: Tensor, *, iwae_samples: int = 100, objective_samples: int = 20) -> Scores:
-    """The scores of a trained model on images that it has not seen; the same at every call."""
+def evaluate(run: Run, images: Tensor, *, iwae_samples: int = 100, samples: int = 20) -> Scores:
+    """The scores of a trained model on images that it has not seen; the same at every call.
+
+    Arguments:
+        run: the trained model.
+        images: of shape (n, D).
+        iwae_samples: draws per image of the importance-weighted bound.
+        samples: draws per image of the objective and of the ELBO.
+    """
     model, config = run.model, run.config
     noise = stream(0, "test")
     objective = config.objective(run.temperature)
@@ -154,11 +161,11 @@ def evaluate(run: Run, images: Tensor, *, iwae_samples: int = 100, objective_sam
     enumerable = config.classes**config.latents <= ENUMERABLE
     for x in images.split(100):
         likelihood, logits = model.log_likelihood(x), model.posterior(x)
-        draws = 1 if config.estimator == "exact" else objective_samples
+        draws = 1 if config.estimator == "exact" else samples
         for _ in range(draws):
             value = objective(likelihood, logits, model.prior, generator=noise)
             sums["objective"] += value.sum().item() / draws
-        bound = elbo(likelihood, logits, model.prior, samples=iwae_samples, generator=noise)
+        bound = elbo(likelihood, logits, model.prior, samples=samples, generator=noise)
         sums["elbo"] += bound.sum().item()
         tight = iwae(likelihood, logits, model.prior, samples=iwae_samples, generator=noise)
         sums["iwae"] += tight.sum().item()

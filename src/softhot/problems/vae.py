@@ -80,8 +80,7 @@ class CategoricalVAE(nn.Module):
 
     def decode(self, z: Float[Tensor, "*batch N K"]) -> Float[Tensor, "*batch D"]:
         """The logits of the pixels."""
-        pixels: Tensor = self.decoder(z.flatten(-2))
-        return pixels
+        return self._decode_once(z).expand(*z.shape[:-2], -1)
 
     def log_likelihood(self, x: Float[Tensor, "*batch D"]) -> Integrand:
         r"""The function that maps z, of shape (\*sample, \*batch, N, K), to log p(x | z), of shape (\*sample, \*batch).
@@ -96,10 +95,18 @@ class CategoricalVAE(nn.Module):
             )
 
         def function(z: Tensor) -> Tensor:
-            logits = self.decode(z)
-            return (x * logits - nn.functional.softplus(logits)).sum(-1)
+            logits = self._decode_once(z)
+            return (x * logits).sum(-1) - nn.functional.softplus(logits).sum(-1)
 
         return function
+
+    def _decode_once(self, z: Tensor) -> Tensor:
+        """The logits, with a length of 1 where z is expanded and so the same: enumeration decodes once for a batch."""
+        for dimension in range(z.dim() - 2):
+            if z.stride(dimension) == 0:
+                z = z.narrow(dimension, 0, 1)
+        logits: Tensor = self.decoder(z.flatten(-2))
+        return logits
 
 
 def _perceptron(widths: Sequence[int]) -> nn.Sequential:
