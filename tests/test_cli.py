@@ -134,6 +134,18 @@ def test_bad_checkpoints_are_one_line_and_status_2(capsys, tmp_path, damage):
     assert "run/checkpoint.safetensors" in captured.err
 
 
+def test_control_c_is_one_line_and_keeps_what_is_finished(capsys, monkeypatch, tmp_path):
+    def interrupt(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("softhot.lab.single.checkpoint.save", interrupt)
+    assert main(["train", *TINY, "--out", "run"]) == 130
+    assert capsys.readouterr().err.startswith("softhot: stopped; what is finished is kept")
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", *TINY, "--out", "run", "--resume"]) == 0
+
+
 def test_no_arguments_print_help(capsys):
     assert main([]) == 0
     assert "compare" in capsys.readouterr().out

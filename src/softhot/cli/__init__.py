@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 __all__ = ["main"]
 
+_INTERRUPTED = 130
+_STOPPED = "stopped; what is finished is kept: run the command again to go on (train: with --resume)"
 _EXTRA = "the command line needs more than the library: pip install 'softhot[lab]'"
 
 
@@ -21,15 +23,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        app(args=given or ["--help"], standalone_mode=False)
+        status = app(args=given or ["--help"], standalone_mode=False)
     except typer.TyperException as error:
         return _refuse(error.format_message())
     except ValueError as error:
         return _refuse(str(error))
-    except (KeyboardInterrupt, typer.Abort):
-        print("softhot: stopped; what is finished is kept, and the same command goes on from there", file=sys.stderr)
-        return 130
-    return 0
+    if status == _INTERRUPTED:  # typer's word for Ctrl-C
+        print(f"softhot: {_STOPPED}", file=sys.stderr)
+    return int(status or 0)
 
 
 def _refuse(reason: str) -> int:

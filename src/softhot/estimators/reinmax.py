@@ -3,7 +3,7 @@ r"""ReinMax: the straight-through estimator of second order (Heun's method).
 .. math:: \hat g = 2 J\big(\tfrac{1}{2} (\pi_t + z)\big) \nabla f(z) - \tfrac{1}{2} J(\pi) \nabla f(z), \qquad
     \pi_t = \operatorname{softmax}(\ell / t), \quad J(\pi) = \operatorname{diag}(\pi) - \pi \pi^\top
 
-with z a hard sample. Biased; at t = 1 exact in expectation for quadratic f of one variable. One evaluation of f, which
+with z a hard sample. Biased; at t = 1 exact in expectation for quadratic f. One evaluation of f, which
 must be differentiable.
 
 Reference:

@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import platform
 import signal
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -210,7 +211,15 @@ def _pixels(data: ImageData, mode: str) -> str:
 
 def _prepare_worker(threads: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends the workers
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)  # the parent was killed, and nobody would end this worker
 
 
 def _run_into(folder: Path, config: Config) -> dict[str, Any]:
