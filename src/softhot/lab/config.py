@@ -82,7 +82,7 @@ class Config:
     optimiser: str = "adam"
     learning_rate: float = 8e-3
     batch_size: int = 100
-    epochs: int = 24
+    epochs: int = 30
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -2,7 +2,8 @@ r"""How good a gradient is: bias, variance and cosine against the exact gradient
 
 For M draws g of a gradient whose truth is g*:
 
-- bias: :math:`\|E g - g^*\| / \|g^*\|`, from the mean of the draws, its square corrected for the variance of that mean;
+- bias: :math:`\|E g - g^*\| / \|g^*\|`, from the mean of the draws, its square corrected for the variance of that mean
+  and so around zero for an unbiased gradient; that square over its standard error, z, tells bias from noise;
 - variance: :math:`\operatorname{tr} \operatorname{Cov}(g) / \|g^*\|^2`;
 - cosine: the mean of cos(g, g*) over the draws, and cos(E g, g*);
 - signal to noise: :math:`\|E g\| / \sqrt{\operatorname{tr} \operatorname{Cov}(g)}`, its square likewise corrected.
@@ -27,7 +28,8 @@ from softhot.problems.vae import CategoricalVAE
 
 __all__ = ["Quality", "Reference", "measure", "quality", "reference"]
 
-_BLOCKS = 8  # of the jackknife
+_BLOCKS = 16  # of the jackknife
+_ROUNDING = 1e-8  # of the squared relative bias, in float32
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class Quality:
 
     bias: float
     bias_se: float
+    bias_z: float
     variance: float
     cosine: float
     cosine_se: float
@@ -100,20 +103,21 @@ def quality(draws: Tensor, truth: Tensor, truth_variance: float = 0.0) -> Qualit
     draws, truth = draws.to(torch.float64), truth.to(torch.float64)
     norm = truth.norm().item()
     if norm == 0 or not math.isfinite(norm):
-        return Quality(*(math.nan,) * 7)
+        return Quality(*(math.nan,) * 8)
     cosines = nn.functional.cosine_similarity(draws, truth[None], dim=-1)
     mean = draws.mean(0)
     spread = draws.var(0).sum().item()
 
-    def bias(part: Tensor) -> float:
+    def squared_bias(part: Tensor) -> float:
         noise: float = part.var(0).sum().item() / len(part) + truth_variance
-        squared: float = (part.mean(0) - truth).square().sum().item() - noise
-        return float(math.sqrt(max(squared, 0.0)) / norm)
+        return float(((part.mean(0) - truth).square().sum().item() - noise) / norm**2)
 
+    squared, squared_se = squared_bias(draws), _jackknife(squared_bias, draws)
     signal = max(mean.square().sum().item() - spread / len(draws), 0.0)
     return Quality(
-        bias=bias(draws),
-        bias_se=_jackknife(bias, draws),
+        bias=math.sqrt(max(squared, 0.0)),
+        bias_se=squared_se / (2 * math.sqrt(max(squared, squared_se, _ROUNDING))),
+        bias_z=squared / squared_se if max(squared, squared_se) > _ROUNDING else 0.0,
         variance=spread / norm**2,
         cosine=min(cosines.mean().item(), 1.0),
         cosine_se=cosines.std().item() / math.sqrt(len(draws)),

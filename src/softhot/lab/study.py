@@ -193,7 +193,9 @@ def _about(study: Plan, command: str) -> dict[str, Any]:
 
 def _gradient(run: Run, x: torch.Tensor) -> tuple[dict[str, Any], str]:
     truth = reference(run.model, x)
-    found = measure(run.model, run.config.objective(run.temperature), x, truth, draws=GRADIENT_DRAWS)
+    found = measure(
+        run.model, run.config.objective(run.temperature), x, truth, draws=GRADIENT_DRAWS, seed=run.config.seed
+    )
     return {part: dataclasses.asdict(value) for part, value in found.items()}, truth.how
 
 

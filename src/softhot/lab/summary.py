@@ -62,12 +62,13 @@ class Gradient:
     cosine_of_mean: Spread
     snr: Spread
     bias_se: float
+    bias_z: Spread
     cosine_se: float
 
     @property
     def unbiased(self) -> bool:
-        """Whether the bias is within two standard errors of zero."""
-        return self.bias.mean <= 2 * self.bias_se
+        """Whether the bias is zero but for noise: its z, combined over the seeds, is at most 2."""
+        return self.bias_z.mean * math.sqrt(self.bias_z.count) <= 2
 
 
 @dataclass(frozen=True)
@@ -199,6 +200,7 @@ def _gradient(runs: list[Mapping[str, Any]], *path: str) -> Gradient:
         cosine_of_mean=_spread(runs, *path, "cosine_of_mean"),
         snr=_spread(runs, *path, "snr"),
         bias_se=_root_mean_square(_number(run, *path, "bias_se") for run in runs),
+        bias_z=_spread(runs, *path, "bias_z"),
         cosine_se=_root_mean_square(_number(run, *path, "cosine_se") for run in runs),
     )
 
