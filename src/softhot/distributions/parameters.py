@@ -79,7 +79,6 @@ class Categorical(Distribution, ABC):
         if validate_args if validate_args is not None else Distribution._validate_args:
             _check(given, "logits" if probs is None else "probs")
         if probs is None:
-            # log_softmax alone gives NaN for rows that were not checked and have no class
             self.logits = given.log_softmax(-1)
         else:
             self.probs = given / given.sum(-1, keepdim=True)

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from softhot.bounds import Objective
 from softhot.estimators import Exact, LeaveOneOut
 from softhot.lab.seeds import stream
+from softhot.lab.training import objective_of
 from softhot.problems.vae import CategoricalVAE
 
 __all__ = ["Quality", "Reference", "measure", "quality", "reference"]
@@ -142,6 +143,6 @@ def _draws(
 
 def _draw(model: CategoricalVAE, objective: Objective, x: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
     parts = {"encoder": list(model.encoder.parameters()), "decoder": list(model.decoder.parameters())}
-    value = objective(model.log_likelihood(x), model.posterior(x), model.prior, generator=generator).mean()
+    value = objective_of(model, objective, x, generator).mean()
     gradients = iter(torch.autograd.grad(value, [*parts["encoder"], *parts["decoder"]]))
     return {part: torch.cat([next(gradients).flatten() for _ in own]) for part, own in parts.items()}

@@ -20,7 +20,7 @@ from softhot.lab.seeds import stream
 from softhot.problems.data import Binarised
 from softhot.problems.vae import CategoricalVAE
 
-__all__ = ["Epoch", "Run", "Scores", "evaluate"]
+__all__ = ["Epoch", "Run", "Scores", "evaluate", "objective_of"]
 
 ENUMERABLE = 2**14  # configurations up to which the exact log-likelihood is reported
 

@@ -1,0 +1,28 @@
+"""The demonstrations run and show what the documents say they show."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+def lines(name):
+    done = subprocess.run([sys.executable, EXAMPLES / name], capture_output=True, text=True, check=True)
+    return done.stdout.replace("\r", "\n").splitlines()
+
+
+def test_discretising_matters_but_through_the_sample():
+    rows = [line for line in lines("eq21_discretised.py") if line.endswith(("yes", "no"))]
+    assert len(rows) == 9
+    for row in rows:
+        assert row.endswith("yes") == ("through the sample alone" in row)
+
+
+def test_hard_samples_give_the_decoder_the_right_gradient():
+    rows = [line for line in lines("decoder_gradient.py") if " hard " in line or " soft " in line]
+    verdicts = {row.split()[0]: (row.split()[1], row.split()[5], row.split()[9]) for row in rows}
+    assert verdicts["leave-one-out"] == ("hard", "noise", "noise")
+    assert verdicts["straight-through"] == ("hard", "noise", "biased")
+    assert verdicts["st-gumbel-softmax"] == ("hard", "noise", "biased")
+    assert verdicts["gumbel-softmax"] == ("soft", "biased", "biased")
