@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from softhot.lab.config import Config
 from softhot.lab.gradients import measure, reference
-from softhot.lab.training import Run
+from softhot.lab.training import Run, few
 from softhot.problems.data import load, prepare
 
 TEMPERATURE = 0.5
@@ -22,7 +22,7 @@ def main() -> None:
     run = Run(Config(estimator="leave-one-out", epochs=10), images)
     for epoch in run.epochs():
         print(f"\rtraining, epoch {epoch.epoch}: discrete ELBO {epoch.valid_elbo:.2f}", end="")
-    x = images.test[:16]
+    x = few(images.test, 16)
     truth = reference(run.model, x)
     print(f"\n{DRAWS} draws, temperature {TEMPERATURE} where there is one; bias relative to the exact gradient\n")
     print(f"{'estimator':20} {'sample':8} {'decoder':>24} {'encoder':>24}")

@@ -17,7 +17,7 @@ from softhot.lab import checkpoint
 from softhot.lab.config import Config
 from softhot.lab.files import make_folder, write_csv, write_json
 from softhot.lab.pictures import prior_samples, reconstructions, save_grid
-from softhot.lab.training import Epoch, Run, Scores, evaluate
+from softhot.lab.training import Epoch, Run, Scores, evaluate, few
 from softhot.problems.data import load, prepare
 
 __all__ = ["Session"]
@@ -80,7 +80,7 @@ class Session:
         scores = evaluate(self.run, test)
         about = {"data": config.data, "binarise": config.binarise}
         write_json(self.folder / "scores.json", {**dataclasses.asdict(scores), **about})
-        save_grid(self.folder / "reconstructions.png", reconstructions(model, test[:10]), self.shape)
+        save_grid(self.folder / "reconstructions.png", reconstructions(model, few(test, 10)), self.shape)
         save_grid(self.folder / "samples.png", prior_samples(model, 5, 10), self.shape)
         return scores
 

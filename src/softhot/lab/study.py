@@ -29,7 +29,7 @@ from softhot.kl import ALIASES, term
 from softhot.lab.config import Config
 from softhot.lab.files import jsonable, make_folder, read_json, write_csv, write_json
 from softhot.lab.gradients import measure, reference
-from softhot.lab.training import Run, evaluate
+from softhot.lab.training import Run, evaluate, few
 from softhot.problems.data import Binarised, ImageData, load, prepare
 
 __all__ = ["Plan", "execute", "plan", "records", "run_one", "table"]
@@ -120,7 +120,7 @@ def run_one(config: Config) -> dict[str, Any]:
     """Train, evaluate and measure one model; the record of it."""
     data, images = _images(config.data, config.binarise)
     run = Run(config, images)
-    x = images.test[:GRADIENT_IMAGES]
+    x = few(images.test, GRADIENT_IMAGES)
     start, how = _gradient(run, x)
     epochs = list(run.epochs())
     scores = evaluate(run, images.test)

@@ -20,7 +20,7 @@ from softhot.lab.seeds import stream
 from softhot.problems.data import Binarised
 from softhot.problems.vae import CategoricalVAE
 
-__all__ = ["Epoch", "Run", "Scores", "evaluate", "objective_of"]
+__all__ = ["Epoch", "Run", "Scores", "evaluate", "few", "objective_of"]
 
 ENUMERABLE = 2**14  # configurations up to which the exact log-likelihood is reported
 
@@ -125,6 +125,17 @@ class Run:
             evaluations=per_image * len(train),
             seconds=seconds,
         )
+
+
+def few(images: Tensor, count: int) -> Tensor:
+    """Some images from all over a set, which may be sorted.
+
+    Example:
+        >>> import torch
+        >>> few(torch.arange(9.0)[:, None], 3).squeeze(-1)
+        tensor([0., 4., 8.])
+    """
+    return images[torch.linspace(0, len(images) - 1, min(count, len(images))).long()]
 
 
 def objective_of(model: CategoricalVAE, objective: Objective, x: Tensor, generator: torch.Generator) -> Tensor:
