@@ -107,6 +107,8 @@ def test_compare_writes_a_table_and_a_report_and_goes_on(capsys, tmp_path):
         (["train", "--resume"], "no run to resume"),
         (["compare", "--estimator", "reinmax", "--term", "concrete"], "go together"),
         (["compare", "--seeds", "0"], "--seeds 0"),
+        (["compare", "--workers", "0"], "--workers 0"),
+        (["compare", "--plot", "no/such.html"], "no folder 'no'"),
         (["compare", "--term", "concretee"], "did you mean 'concrete'"),
     ],
 )

@@ -55,6 +55,8 @@ def compare(
     """
     if seeds < 1:
         raise ValueError(f"--seeds {seeds} leaves nothing to run; use --seeds 2, for example.")
+    if workers is not None and workers < 1:
+        raise ValueError(f"--workers {workers} runs nothing; use --workers 1 or more, or leave it out.")
     if plot is not None:
         writable(plot)
     base = Config.for_data(
