@@ -568,3 +568,14 @@ def test_programs_of_torch_run_unchanged(program: Callable[[ModuleType], Any]) -
             torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
         else:
             assert ours == theirs
+
+
+@pytest.mark.parametrize("name", ["RelaxedOneHotCategorical", "RelaxedBernoulli"])
+def test_the_density_of_an_own_sample_has_torchs_gradient_in_the_sample(name):
+    logits = torch.tensor([0.3, -0.2, 0.1], dtype=torch.float64)
+    ours, theirs = (getattr(module, name)(torch.tensor(0.7).double(), logits=logits) for module in (sd, td))
+    z = ours.rsample().requires_grad_()
+    copy = z.detach().clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(ours.log_prob(z).sum(), z)
+    (expected,) = torch.autograd.grad(theirs.log_prob(copy).sum(), copy)
+    torch.testing.assert_close(gradient, expected)

@@ -145,6 +145,28 @@ class TestCheckpoint:
             checkpoint.restore(run, path)
 
 
+def test_annealing_ends_where_it_was_asked_to(images):
+    run = Run(dataclasses.replace(SMALL, epochs=1, final_temperature=0.3), images)
+    assert run.train_epoch().temperature == pytest.approx(0.3)
+    assert run.temperature == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize("damage", ["metrics", "checkpoint", "fewer epochs", "divergence"])
+def test_a_run_that_cannot_go_on_is_refused(tmp_path, damage):
+    Session.start(dataclasses.replace(SMALL, epochs=2), tmp_path).train()
+    config = dataclasses.replace(SMALL, epochs=3)
+    if damage == "metrics":
+        (tmp_path / "metrics.csv").write_text("bad\n")
+    elif damage == "checkpoint":
+        (tmp_path / "checkpoint.safetensors").unlink()
+    elif damage == "fewer epochs":
+        config = dataclasses.replace(SMALL, epochs=1)
+    else:
+        tmp_path, config = tmp_path / "new", dataclasses.replace(config, learning_rate=1e30)
+    with pytest.raises(ValueError, match=r"epochs of the checkpoint|another run|2 epochs already|diverged"):
+        Session.start(config, tmp_path, resume=damage != "divergence").train()
+
+
 def test_a_folder_is_not_written_over(tmp_path):
     Session.start(SMALL, tmp_path)
     with pytest.raises(ValueError, match="--resume"):
@@ -257,10 +279,11 @@ class TestStudy:
         for key in ("objective", "elbo", "iwae", "log_likelihood"):
             assert worker[key] == pytest.approx(record[key], rel=1e-4)
 
-    def test_a_broken_record_is_named(self, tmp_path):
+    @pytest.mark.parametrize("text", ["{", "{}", "[]"])
+    def test_a_broken_record_is_named(self, tmp_path, text):
         config = self.PLAN.runs[0]
         (tmp_path / "runs").mkdir()
-        (tmp_path / "runs" / f"{config.id}.json").write_text("{")
+        (tmp_path / "runs" / f"{config.id}.json").write_text(text)
         with pytest.raises(ValueError, match=config.id):
             list(study.execute(study.Plan((config,), ()), tmp_path, command="test"))
 

@@ -33,7 +33,7 @@ def entropy(
         Path | None, typer.Option(help="Draw every term against temperature: FILE.html, .png or .svg.")
     ] = None,
 ) -> None:
-    """Print E[log q] of every kind, in nats: by Monte Carlo, and exact.
+    """Print the mean of log q, for every kind of log q, in nats: by Monte Carlo, and exact.
 
     The discrete variable, the relaxed one, and the relaxed one discretised; with their mean frequencies.
     """

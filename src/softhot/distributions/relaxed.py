@@ -105,7 +105,7 @@ class RelaxedOneHotCategorical(Temperate):
     r"""A relaxed one-hot variable z on the simplex (Concrete, Gumbel-softmax).
 
     As :class:`torch.distributions.RelaxedOneHotCategorical`, with a generator and exact mean, variance and entropy.
-    ``log_prob`` of its own samples is finite at every temperature: they keep their logarithm.
+    ``log_prob`` of its own samples is finite at every temperature: they keep their logarithm (but not their slices).
 
     Arguments:
         temperature: t > 0, a number or a tensor that broadcasts with the batch.
@@ -289,7 +289,8 @@ class RelaxedBernoulli(Distribution):
         """The log-density on the unit interval."""
         if self._validate_args:
             self._validate_sample(value)
-        known = log_of(value)
+        fresh = value.is_leaf and value.requires_grad  # a gradient to the value itself is wanted
+        known = value.log() if fresh else log_of(value)
         pair = known if known.dim() > value.dim() else torch.stack([known, torch.log1p(-value)], -1)
         two = self.two_classes()
         return relaxed_log_prob(pair, two.logits, self.temperature).to(value.dtype)

@@ -3,16 +3,20 @@
 At a low temperature most entries of a relaxed one-hot sample underflow to zero, and its density, which is a function
 of their logarithms, can no longer be computed from it. Whoever draws a relaxed sample therefore leaves its logarithm
 here; it is found again by the identity of the tensor, and goes when the tensor goes. The sample stays a plain tensor.
+A slice, a copy or a detached view of it is another tensor, and its logarithm is computed from it: keep samples in log
+space (ExpRelaxedOneHotCategorical) where that matters.
 """
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
 __all__ = ["log_of", "remember_log"]
 
 _KEPT = WeakTensorKeyDictionary()
+_UNDERFLOW = 1e-30
 
 
 def remember_log(sample: Tensor, log_sample: Tensor) -> Tensor:
@@ -30,8 +34,17 @@ def log_of(sample: Tensor) -> Tensor:
         >>> softhot.functional.log_of(q.rsample()).isfinite().all()
         tensor(True)
     """
-    version, log_sample = _KEPT.get(sample, (None, None))
-    return log_sample if log_sample is not None and version == _version(sample) else sample.log()
+    found: tuple[int, Tensor] | None = _KEPT.get(sample, None)
+    if found is None or found[0] != _version(sample):
+        return sample.log()
+    log_sample = found[1]
+    if sample.shape != log_sample.shape or sample.dtype != log_sample.dtype or not sample.requires_grad:
+        return log_sample
+    # the value is the one kept; the gradient passes through the sample, where it has not underflowed
+    inside = sample > _UNDERFLOW
+    log = torch.where(inside, sample, 1.0).log()
+    value: Tensor = torch.where(inside, log + (log_sample - log).detach(), log_sample)
+    return value
 
 
 def _version(sample: Tensor) -> int:

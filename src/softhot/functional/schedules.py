@@ -83,8 +83,8 @@ def schedule(start: float, end: float | None, steps: int, shape: str = "exponent
     Raises:
         ValueError: If the shape has another name.
     """
-    if end is None or end == start:
-        return Constant(start)
     if shape not in _ANNEALED:
         raise unknown("schedule", shape, _ANNEALED)
+    if end is None or end == start:
+        return Constant(start)
     return _ANNEALED[shape](start, end, steps)

@@ -61,6 +61,8 @@ def restore(run: Run, path: Path) -> None:
         summary = str(error).splitlines()[0].rstrip(":")
         raise ValueError(f"{str(path)!r} holds the weights of another model ({summary}).") from None
     run.epoch = int(about["epoch"])
+    if run.epoch > ours.epochs:
+        raise ValueError(f"{str(path)!r} has {run.epoch} epochs already; use --epochs {run.epoch} or more.")
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

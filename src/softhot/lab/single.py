@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 
 from softhot.lab import checkpoint
 from softhot.lab.config import Config
-from softhot.lab.files import make_folder, write_csv, write_json
+from softhot.lab.files import make_folder, read_json, write_csv, write_json
 from softhot.lab.pictures import prior_samples, reconstructions, save_grid
 from softhot.lab.training import Epoch, Run, Scores, evaluate, few
 from softhot.problems.data import load, prepare
@@ -53,9 +54,11 @@ class Session:
             raise ValueError(f"{str(folder)!r} already holds a run; use --resume to go on, or another --out.")
         data = load(config.data)
         session = cls(folder, Run(config, prepare(data, config.binarise)), [], data.shape)
+        if resume and not session.checkpoint.exists() and read_json(folder / "config.json") != config.to_json():
+            raise ValueError(f"{str(folder)!r} holds another run, without a checkpoint; use another --out.")
         if resume and session.checkpoint.exists():
             checkpoint.restore(session.run, session.checkpoint)
-            session.rows.extend(_rows(folder / "metrics.csv")[: session.run.epoch])
+            session.rows.extend(_rows(folder / "metrics.csv", session.run.epoch))
         make_folder(folder)
         write_json(folder / "config.json", config.to_json())
         return session
@@ -72,6 +75,8 @@ class Session:
             watch: called after each epoch.
         """
         for epoch in self.run.epochs():
+            if not math.isfinite(epoch.objective):
+                raise ValueError(f"the run diverged in epoch {epoch.epoch}; use a smaller --learning-rate.")
             self.rows.append(dataclasses.asdict(epoch))
             write_csv(self.folder / "metrics.csv", self.rows)
             checkpoint.save(self.run, self.checkpoint)
@@ -85,9 +90,12 @@ class Session:
         return scores
 
 
-def _rows(path: Path) -> list[dict[str, Any]]:
+def _rows(path: Path, epochs: int) -> list[dict[str, Any]]:
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file))
+            rows = list(csv.DictReader(file))[:epochs]
     except OSError as error:
         raise ValueError(f"cannot read {str(path)!r}: {error.strerror}.") from error
+    if [row.get("epoch") for row in rows] != [str(epoch + 1) for epoch in range(epochs)]:
+        raise ValueError(f"{str(path)!r} does not hold the {epochs} epochs of the checkpoint beside it.")
+    return rows

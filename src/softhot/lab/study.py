@@ -238,5 +238,11 @@ def _finished(folder: Path, config: Config) -> dict[str, Any] | None:
     path = _path(folder, config)
     if not path.exists():
         return None
-    record: dict[str, Any] = read_json(path)
+    record = read_json(path)
+    if (
+        not isinstance(record, dict)
+        or record.get("id") != config.id
+        or not {"arm", "gradient", "config"} <= record.keys()
+    ):
+        raise ValueError(f"{str(path)!r} is not the record of this run; remove it to make it anew.")
     return record

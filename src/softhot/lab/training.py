@@ -86,7 +86,9 @@ class Run:
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.optimiser = OPTIMISERS[config.optimiser](trained, lr=config.learning_rate)
         self.steps = math.ceil(len(images.train) / config.batch_size)
-        self.temperatures = config.temperatures(config.epochs * self.steps)
+        self.temperatures = config.temperatures(
+            config.epochs * self.steps - 1
+        )  # the last step has the last temperature
 
     @property
     def temperature(self) -> float:
