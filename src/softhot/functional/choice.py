@@ -33,7 +33,7 @@ from torch import Tensor
 from softhot.functional.check import positive
 from softhot.functional.constants import kept
 from softhot.functional.noise import Grid, Noise, Table, tabulate
-from softhot.functional.temper import tempered
+from softhot.functional.temper import column, tempered
 from softhot.names import unknown
 
 __all__ = ["EULER", "choice_probabilities", "choice_slopes", "expected_logsumexp", "expected_max"]
@@ -186,7 +186,7 @@ class Choice:
         return self._from_mesh(self.table.hazard)
 
     def slopes(self) -> Tensor:
-        return -self._from_mesh(self.table.slope) / _column(self.wide)
+        return -self._from_mesh(self.table.slope) / column(self.wide)
 
     def _shifted(self, part: Tensor) -> Tensor:
         """(temperatures, nodes, mesh): the table as seen from every mesh point."""
@@ -213,10 +213,6 @@ def _spacing(noise: Noise, wide: float | Tensor, classes: int, mesh: float) -> t
     if noise == "-gumbel":
         mesh = 2 * mesh / 3  # its -log F falls doubly exponentially
     return (mesh, 1, int(step / mesh)) if step >= mesh else (mesh, math.ceil(mesh / step), 1)
-
-
-def _column(wide: float | Tensor) -> float | Tensor:
-    return wide[..., None] if isinstance(wide, Tensor) else wide
 
 
 def _grouped(

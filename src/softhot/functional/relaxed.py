@@ -23,6 +23,7 @@ from torch import Tensor
 
 from softhot.functional.check import positive
 from softhot.functional.choice import EULER, Choice, choice_probabilities
+from softhot.functional.temper import column
 
 __all__ = ["relaxed_entropy", "relaxed_kl", "relaxed_log_prob", "relaxed_mean", "relaxed_variance"]
 
@@ -61,7 +62,7 @@ def relaxed_variance(logits: Float[Tensor, "*batch K"], temperature: float | Ten
     temperature = positive("temperature", temperature, logits.shape[:-1])
     choice = Choice(logits, temperature, "gumbel", torch.float64)
     mean = choice.probabilities()
-    variance = mean * (1 - mean) - _column(temperature) * choice.slopes()
+    variance = mean * (1 - mean) - column(temperature) * choice.slopes()
     return variance.clamp_min(0.0).to(logits.dtype)
 
 
@@ -133,7 +134,7 @@ def relaxed_kl(
     ratio = s / t if not isinstance(s, Tensor) and not isinstance(t, Tensor) else _double(s) / _double(t)
     both = possible & prior_possible
     none = ~both.any(-1, keepdim=True)
-    shift = torch.where(both, prior, 0.0) - _column(ratio) * torch.where(both, centred, 0.0)
+    shift = torch.where(both, prior, 0.0) - column(ratio) * torch.where(both, centred, 0.0)
     count = (both | none).sum(-1).to(torch.float64)
     shifted = shift.masked_fill(~(both | none), -math.inf)
     largest = Choice(shifted, ratio, "-gumbel", logits.dtype).expected_max()
@@ -178,7 +179,7 @@ def relaxed_log_prob(
     zero = possible & (log_sample == -math.inf)
     inside = possible & ~zero
     log_z = torch.where(inside, log_sample, 0.0)
-    score = torch.where(possible, logits, 0.0) - _column(t) * log_z
+    score = torch.where(possible, logits, 0.0) - column(t) * log_z
     edge = zero.any(-1)
     # on the boundary the sum of exponentials is that of the vanishing entries alone
     dominant = torch.where(edge[..., None], zero, possible)
@@ -202,7 +203,3 @@ def _centred(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def _double(value: float | Tensor) -> Tensor:
     return torch.as_tensor(value, dtype=torch.float64)
-
-
-def _column(value: float | Tensor) -> float | Tensor:
-    return value[..., None] if isinstance(value, Tensor) else value

@@ -1,4 +1,4 @@
-"""Scores divided by a temperature."""
+"""Temperatures of the batch, beside scores of the batch and the classes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 from torch import Tensor
 
-__all__ = ["tempered"]
+__all__ = ["column", "tempered"]
 
 
 def tempered(scores: Tensor, temperature: float | Tensor) -> Tensor:
@@ -18,4 +18,9 @@ def tempered(scores: Tensor, temperature: float | Tensor) -> Tensor:
         return scores / temperature
     impossible = scores == -math.inf
     possible = scores.masked_fill(impossible, 0.0)
-    return (possible / temperature[..., None]).masked_fill(impossible, -math.inf)
+    return (possible / column(temperature)).masked_fill(impossible, -math.inf)
+
+
+def column(temperature: float | Tensor) -> float | Tensor:
+    """The temperature with a dimension for the classes."""
+    return temperature[..., None] if isinstance(temperature, Tensor) else temperature
