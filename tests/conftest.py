@@ -13,7 +13,9 @@ from beartype import BeartypeConf, FrozenDict, beartype
 # an int is a float (PEP 484); Self cannot be resolved for one method at a time
 checked = beartype(conf=BeartypeConf(is_pep484_tower=True, hint_overrides=FrozenDict({Self: Any})))
 
-jaxtyping.install_import_hook("softhot", f"{__name__}.checked")  # before anything imports softhot
+# before anything imports softhot; the kernels are left as they are, for their compilers
+_CHECKED = ("functional", "distributions", "kl", "estimators", "bounds", "testing", "problems", "lab", "cli")
+jaxtyping.install_import_hook([f"softhot.{room}" for room in _CHECKED], f"{__name__}.checked")
 
 torch.set_num_threads(1)  # tests run side by side
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from softhot.functional import choice_probabilities, choice_slopes, expected_logsumexp, expected_max
 from softhot.functional.choice import EULER
-from softhot.functional.noise import Noise
+from softhot.kernels.noise import Noise
 
 Array = NDArray[np.float64]
 

@@ -29,8 +29,8 @@ from softhot.functional.check import positive
 from softhot.functional.choice import EULER, expected_max
 from softhot.functional.log_space import log_of, remember_log
 from softhot.functional.relaxed import relaxed_entropy, relaxed_log_prob, relaxed_mean, relaxed_variance
-from softhot.functional.sampling import gumbel_log_softmax
-from softhot.functional.temper import tempered
+from softhot.functional.sampling import gumbel_log_softmax, relaxed_sample
+from softhot.kernels.temper import tempered
 
 __all__ = ["ExpRelaxedOneHotCategorical", "RelaxedBernoulli", "RelaxedOneHotCategorical"]
 
@@ -148,8 +148,7 @@ class RelaxedOneHotCategorical(Temperate):
     ) -> Float[Tensor, "*sample_batch K"]:
         """Draws of shape (*sample_shape, *batch, K), differentiable in logits and temperature."""
         logits = self.logits.expand(self._extended_shape(torch.Size(sample_shape)))
-        log_sample = gumbel_log_softmax(logits, self.temperature, generator=generator)
-        return remember_log(log_sample.exp().to(logits.dtype), log_sample)
+        return relaxed_sample(logits, self.temperature, generator=generator)
 
     def sample(
         self, sample_shape: Any = (), *, generator: torch.Generator | None = None

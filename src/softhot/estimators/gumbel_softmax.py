@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from softhot.estimators.estimator import Pathwise
-from softhot.functional import gumbel_log_softmax, remember_log
+from softhot.functional import relaxed_sample
 from softhot.functional.check import positive
 from softhot.kl.term import Sample
 
@@ -52,5 +52,4 @@ class GumbelSoftmax(Pathwise):
         positive("temperature", self.temperature, torch.Size())
 
     def draw(self, logits: Tensor, generator: torch.Generator | None) -> Tensor:
-        log_z = gumbel_log_softmax(logits, self.temperature, generator=generator)
-        return remember_log(log_z.exp().to(logits.dtype), log_z)
+        return relaxed_sample(logits, self.temperature, generator=generator)

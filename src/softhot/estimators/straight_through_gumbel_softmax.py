@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from softhot.estimators.estimator import Pathwise
-from softhot.functional import gumbel_log_softmax, with_gradient_of
+from softhot.functional import gumbel_softmax
 from softhot.functional.check import positive
 
 __all__ = ["StraightThroughGumbelSoftmax"]
@@ -54,6 +54,4 @@ class StraightThroughGumbelSoftmax(Pathwise):
             positive("backward_temperature", self.backward_temperature, torch.Size())
 
     def draw(self, logits: Tensor, generator: torch.Generator | None) -> Tensor:
-        soft = gumbel_log_softmax(logits, self.backward_temperature or self.temperature, generator=generator).exp()
-        hard = torch.zeros_like(soft).scatter_(-1, soft.argmax(-1, keepdim=True), 1.0)
-        return with_gradient_of(hard, soft).to(logits.dtype)
+        return gumbel_softmax(logits, self.backward_temperature or self.temperature, hard=True, generator=generator)

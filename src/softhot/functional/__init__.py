@@ -13,6 +13,7 @@ from softhot.functional.sampling import (
     gumbel_log_softmax,
     gumbel_softmax,
     one_hot_sample,
+    relaxed_sample,
     straight_through,
     with_gradient_of,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "relaxed_kl",
     "relaxed_log_prob",
     "relaxed_mean",
+    "relaxed_sample",
     "relaxed_variance",
     "remember_log",
     "schedule",

@@ -31,9 +31,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from softhot.functional.check import positive
-from softhot.functional.constants import kept
-from softhot.functional.noise import Grid, Noise, Table, tabulate
-from softhot.functional.temper import column, tempered
+from softhot.kernels.constants import kept
+from softhot.kernels.noise import Grid, Noise, Table, tabulate
+from softhot.kernels.temper import column, tempered
 from softhot.names import unknown
 
 __all__ = ["EULER", "choice_probabilities", "choice_slopes", "expected_logsumexp", "expected_max"]

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from softhot.functional.check import positive
 from softhot.functional.choice import EULER, Choice, choice_probabilities
-from softhot.functional.temper import column
+from softhot.kernels.temper import column
 
 __all__ = ["relaxed_entropy", "relaxed_kl", "relaxed_log_prob", "relaxed_mean", "relaxed_variance"]
 

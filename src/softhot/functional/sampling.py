@@ -9,9 +9,21 @@ from jaxtyping import Float
 from torch import Tensor
 
 from softhot.functional.check import positive
-from softhot.functional.temper import tempered
+from softhot.functional.log_space import remember_log
+from softhot.kernels import sampler
+from softhot.kernels.philox import new_seed
+from softhot.kernels.sampler import with_gradient_of
 
-__all__ = ["gumbel_log_softmax", "gumbel_softmax", "one_hot_sample", "straight_through", "with_gradient_of"]
+__all__ = [
+    "gumbel_log_softmax",
+    "gumbel_softmax",
+    "one_hot_sample",
+    "relaxed_sample",
+    "straight_through",
+    "with_gradient_of",
+]
+
+_HALF = (torch.float16, torch.bfloat16)  # computed in float32
 
 
 def gumbel_softmax(
@@ -47,11 +59,9 @@ def gumbel_softmax(
         Jang, Gu, Poole (2017), "Categorical reparameterization with Gumbel-softmax", eq. 2.
         Maddison, Mnih, Teh (2017), "The Concrete distribution", eq. 10.
     """
-    moved = logits.movedim(dim, -1)
-    temperature = positive("tau", tau, moved.shape[:-1])
-    soft = gumbel_log_softmax(moved, temperature, generator=generator).exp().to(logits.dtype)
-    sample = with_gradient_of(_one_hot(soft.detach()), soft) if hard else soft
-    return sample.movedim(-1, dim)
+    last = logits if dim in (-1, logits.dim() - 1) else logits.movedim(dim, -1)
+    sample = _sample(last, positive("tau", tau, last.shape[:-1]), generator, "hard" if hard else "")
+    return sample if last is logits else sample.movedim(-1, dim)
 
 
 def straight_through(
@@ -74,17 +84,30 @@ def straight_through(
     Reference:
         Bengio, Léonard, Courville (2013), "Estimating or propagating gradients through stochastic neurons".
     """
-    moved = logits.movedim(dim, -1)
-    hard = one_hot_sample(moved.detach(), generator=generator)
-    return with_gradient_of(hard, moved.softmax(-1)).movedim(-1, dim)
+    return _sample(logits.movedim(dim, -1), 1.0, generator, "straight").movedim(-1, dim)
 
 
 def one_hot_sample(
     logits: Float[Tensor, "*batch K"], *, generator: torch.Generator | None = None
 ) -> Float[Tensor, "*batch K"]:
     """A one-hot sample over the last dimension, without gradient: the largest of logits plus Gumbel noise."""
-    with torch.no_grad():
-        return _one_hot(_perturbed(logits, generator)).to(logits.dtype)
+    wide = logits.float() if logits.dtype in _HALF else logits
+    return sampler.one_hot_sample(wide, new_seed(logits.device, generator)).to(logits.dtype)
+
+
+def relaxed_sample(
+    logits: Float[Tensor, "*batch K"],
+    temperature: float | Tensor = 1.0,
+    *,
+    generator: torch.Generator | None = None,
+) -> Float[Tensor, "*batch K"]:
+    r"""A relaxed one-hot sample over the last dimension, :math:`\operatorname{softmax}((\ell + G) / t)`.
+
+    Its logarithm is kept beside it: :func:`log_of` finds it, as long as the sample lives.
+    """
+    temperature = positive("temperature", temperature, logits.shape[:-1])
+    soft, log = _sample(logits, temperature, generator, "log")
+    return remember_log(soft, log.detach())
 
 
 def gumbel_log_softmax(
@@ -95,40 +118,16 @@ def gumbel_log_softmax(
 ) -> Float[Tensor, "*batch K"]:
     r"""The logarithm of a relaxed one-hot sample, :math:`\log\operatorname{softmax}((\ell + G) / t)`.
 
-    Finite wherever a class is possible, at every temperature; in float32 if the logits are in half precision.
+    Finite wherever a class is possible, at every temperature.
     """
-    temperature = positive("temperature", temperature, logits.shape[:-1])
-    return tempered(_perturbed(logits, generator), temperature).log_softmax(-1)
+    return _sample(logits, positive("temperature", temperature, logits.shape[:-1]), generator, "log")[1]
 
 
-def with_gradient_of(value: Tensor, surrogate: Tensor) -> Tensor:
-    """The value exactly, to the last bit, with the gradient that the surrogate has."""
-    replaced: Tensor = _Replace.apply(value, surrogate)  # type: ignore[no-untyped-call]
-    return replaced
-
-
-class _Replace(torch.autograd.Function):
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(value: Tensor, surrogate: Tensor) -> Tensor:
-        return value.clone()
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        pass
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor]:
-        return None, gradient
-
-
-def _perturbed(logits: Tensor, generator: torch.Generator | None) -> Tensor:
-    if logits.dtype in (torch.float16, torch.bfloat16):
-        logits = logits.float()
-    exponential = torch.empty_like(logits, requires_grad=False).exponential_(generator=generator)
-    return logits - exponential.clamp_min_(torch.finfo(logits.dtype).tiny).log_()
-
-
-def _one_hot(score: Tensor) -> Tensor:
-    return torch.zeros_like(score).scatter_(-1, score.argmax(-1, keepdim=True), 1.0)
+def _sample(
+    logits: Tensor, temperature: float | Tensor, generator: torch.Generator | None, also: sampler.Also
+) -> Any:
+    seed = new_seed(logits.device, generator)
+    if logits.dtype not in _HALF:
+        return sampler.relaxed_sample(logits, temperature, seed, also)
+    sample = sampler.relaxed_sample(logits.float(), temperature, seed, also)
+    return (sample[0].to(logits.dtype), sample[1]) if also == "log" else sample.to(logits.dtype)

@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from softhot.functional import gumbel_log_softmax, one_hot_sample, remember_log
+from softhot.functional import one_hot_sample, relaxed_sample
 
 __all__ = ["Sample", "Term", "log_mass"]
 
@@ -65,8 +65,7 @@ class Term(ABC):
         if self.sample == "hard":
             z = one_hot_sample(logits.detach(), generator=generator)
         else:
-            log_z = gumbel_log_softmax(logits, self.checked(temperature), generator=generator)
-            z = remember_log(log_z.exp(), log_z)
+            z = relaxed_sample(logits, self.checked(temperature), generator=generator)
         return self.integrand(z, logits, prior_logits, self.checked(temperature))
 
     def checked(self, temperature: float | Tensor | None) -> float | Tensor:

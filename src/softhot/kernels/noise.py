@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from softhot.functional.constants import kept
+from softhot.kernels.constants import kept
 
 __all__ = ["Grid", "Noise", "Table", "tabulate"]
 

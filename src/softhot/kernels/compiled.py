@@ -1,0 +1,177 @@
+"""What the compiled kernels share: tensors by address, pieces of a job, and logarithms and exponentials that vectorise.
+
+Numba compiles a kernel for the processor at hand when it is first used, and keeps the result beside the source. To be
+vectorised, loops run over slices or unsigned offsets: Numba lets signed ones be negative, to count from the end.
+"""
+
+from __future__ import annotations
+
+# mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator"
+from typing import Any
+
+import numpy as np
+from numba import carray, njit, types
+from numba.extending import intrinsic, overload
+
+from softhot.kernels.parallel import HEADER
+
+__all__ = ["FAST", "SIGNATURE", "SUMS", "array", "bits", "exp", "job", "log", "log1p", "next_piece", "split"]
+
+SIGNATURE = types.void(types.CPointer(types.int64))  # of what parallel.run calls: a job
+FAST: dict[str, Any] = {"fastmath": {"contract", "nsz"}, "error_model": "numpy"}
+SUMS: dict[str, Any] = {"fastmath": {"contract", "nsz", "reassoc"}, "error_model": "numpy", "cache": True}
+_i32, _i64, _f32, _f64 = np.int32, np.int64, np.float32, np.float64
+
+
+@intrinsic
+def _pointer(typing_context: Any, address: Any, kind: Any) -> Any:
+    pointer = types.CPointer(kind)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.inttoptr(arguments[0], context.get_value_type(pointer))
+
+    return pointer(address, kind), generate
+
+
+@intrinsic
+def _take(typing_context: Any, pointer: Any) -> Any:
+    """Add one to the integer at a pointer, and return what it was; no two threads get the same."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.atomic_rmw("add", arguments[0], context.get_constant(types.int64, 1), "monotonic")
+
+    return types.int64(pointer), generate
+
+
+@njit(forceinline=True)
+def array(address, size, zero):
+    """The elements of a tensor, of the type of `zero`; none if the address is 0."""
+    return carray(_pointer(address, zero), size if address else 0)
+
+
+@njit(forceinline=True)
+def job(pointer, size):
+    """The integers of a job: its header and its arguments."""
+    return carray(pointer, HEADER + size)
+
+
+@njit(forceinline=True)
+def next_piece(pointer):
+    """The first and the last row of a piece that no other thread has; equal when none is left."""
+    piece, pieces, rows = _take(pointer), pointer[1], pointer[2]
+    return rows * min(piece, pieces) // pieces, rows * min(piece + 1, pieces) // pieces
+
+
+@intrinsic
+def bits(typing_context: Any, x: Any) -> Any:
+    """The bits of a float as an integer, and back."""
+    pairs = {types.float32: types.int32, types.float64: types.int64}
+    other = {**pairs, **{integer: real for real, integer in pairs.items()}}[x]
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], context.get_value_type(other))
+
+    return other(x), generate
+
+
+def split(x): ...
+
+
+def log1p(f): ...
+
+
+def exp(x): ...
+
+
+@overload(split, jit_options={"forceinline": True, **FAST})
+def _split_of(x):
+    """x > 0 as 2^e (1 + f), with f from sqrt(1/2) - 1 to sqrt(2) - 1."""
+
+    def single(x):
+        pattern = bits(x)
+        e = _i32(_i32(pattern - _i32(0x3F3504F3)) >> _i32(23))
+        return _f32(e), _f32(bits(_i32(pattern - _i32(e << _i32(23)))) - _f32(1))
+
+    def double(x):
+        pattern = bits(x)
+        e = (pattern - _i64(0x3FE6A09E667F3BCD)) >> _i64(52)
+        return _f64(e), bits(pattern - (e << _i64(52))) - 1.0
+
+    return single if x == types.float32 else double
+
+
+@overload(log1p, jit_options={"forceinline": True, **FAST})
+def _log1p_of(f):
+    """log(1 + f) = 2 artanh(s) with s = f / (2 + f), |s| < 0.172."""
+
+    def single(f):
+        s = f / (_f32(2) + f)
+        q = s * s
+        p = q * _f32(1 / 11) + _f32(1 / 9)
+        p = p * q + _f32(1 / 7)
+        p = p * q + _f32(1 / 5)
+        p = p * q + _f32(1 / 3)
+        return s * (_f32(2) + _f32(2) * q * p)
+
+    def double(f):
+        s = f / (2.0 + f)
+        q = s * s
+        p = q * (1 / 21) + 1 / 19
+        p = p * q + 1 / 17
+        p = p * q + 1 / 15
+        p = p * q + 1 / 13
+        p = p * q + 1 / 11
+        p = p * q + 1 / 9
+        p = p * q + 1 / 7
+        p = p * q + 1 / 5
+        p = p * q + 1 / 3
+        return s * (2.0 + 2.0 * q * p)
+
+    return single if f == types.float32 else double
+
+
+@overload(exp, jit_options={"forceinline": True, **FAST})
+def _exp_of(x):
+    """exp(x) for x up to 88; zero where it would be subnormal, NaN for NaN."""
+
+    def single(x):
+        z = x * _f32(1.4426950408889634)
+        n = np.floor(z + _f32(0.5))
+        f = (z - n) * _f32(0.6931471805599453)
+        p = f * _f32(1 / 5040) + _f32(1 / 720)
+        p = p * f + _f32(1 / 120)
+        p = p * f + _f32(1 / 24)
+        p = p * f + _f32(1 / 6)
+        p = p * f + _f32(1 / 2)
+        p = p * f + _f32(1)
+        p = p * f + _f32(1)
+        power = bits(_i32(_i32(_i32(n) + _i32(127)) << _i32(23)))
+        return _f32(0) if z < _f32(-126) else p * power
+
+    def double(x):
+        n = np.floor(x * 1.4426950408889634 + 0.5)
+        f = (x - n * 0.6931471803691238) - n * 1.9082149292705877e-10
+        p = f * (1 / 6227020800) + 1 / 479001600
+        p = p * f + 1 / 39916800
+        p = p * f + 1 / 3628800
+        p = p * f + 1 / 362880
+        p = p * f + 1 / 40320
+        p = p * f + 1 / 5040
+        p = p * f + 1 / 720
+        p = p * f + 1 / 120
+        p = p * f + 1 / 24
+        p = p * f + 1 / 6
+        p = p * f + 1 / 2
+        p = p * f + 1.0
+        p = p * f + 1.0
+        power = bits((_i64(n) + _i64(1023)) << _i64(52))
+        return 0.0 if n < -1022.0 else p * power
+
+    return single if x == types.float32 else double
+
+
+@njit(forceinline=True, **FAST)
+def log(x):
+    """log(x) for a positive normal x."""
+    e, f = split(x)
+    return e * type(x)(0.6931471805599453) + log1p(f)

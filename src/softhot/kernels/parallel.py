@@ -1,0 +1,75 @@
+"""Rows shared out among as many threads as torch uses.
+
+Compiled kernels run in torch's own OpenMP threads. A second pool beside them would wait for a core on which a thread
+of the first still spins, and Python's threads take longer to wake than most samples take to draw. Where torch has no
+GNU-style OpenMP (macOS, Windows), Python's threads it is.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["HEADER", "run"]
+
+HEADER = 4  # of a job: the next piece, the number of pieces, of rows, of classes
+_GRAIN = 15_000  # elements of a piece, at least
+_INTEGER, _FLOAT = struct.Struct("q"), struct.Struct("d")
+_Start = Callable[[int, Any, int, int], None]
+
+
+def run(body: Any, shape: torch.Size, *arguments: float | Tensor | None) -> None:
+    """Call a compiled body on the rows of a tensor of this shape, from as many threads as have work.
+
+    A body takes pieces until none is left; with one piece, that is a plain call. Arguments come to it as integers of 64
+    bits: an integer itself, the bits of a float, and the address of a contiguous tensor, which is 0 for None.
+    """
+    work, classes = shape.numel(), shape[-1]
+    if not work:
+        return
+    rows = work // classes
+    threads = torch.get_num_threads()
+    pieces = max(1, min(rows, work // _GRAIN, 4 * threads)) if threads > 1 else 1
+    job = _job(len(arguments))(0, pieces, rows, classes, *map(_integer, arguments))
+    threads = min(threads, pieces)
+    start = _openmp()
+    if start is not None:
+        start(body.address, job, threads, 0)
+    elif threads == 1:
+        body.ctypes(job)
+    else:
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(body.ctypes, [job] * threads))
+
+
+def _integer(x: float | Tensor | None) -> int:
+    if isinstance(x, Tensor):
+        return x.data_ptr()
+    if isinstance(x, float):
+        return _INTEGER.unpack(_FLOAT.pack(x))[0]  # type: ignore[no-any-return]
+    return x or 0
+
+
+@lru_cache
+def _job(arguments: int) -> Any:
+    return ctypes.c_int64 * (HEADER + arguments)
+
+
+@lru_cache
+def _openmp() -> _Start | None:
+    """The call that starts torch's OpenMP threads."""
+    try:
+        start = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so")).GOMP_parallel
+    except (OSError, AttributeError):
+        return None
+    start.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
+    start.restype = None
+    return start  # type: ignore[no-any-return]

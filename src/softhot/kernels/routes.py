@@ -1,0 +1,59 @@
+"""Which way a call goes: straight to the kernel, through the operator, or through the plain-torch reference."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from importlib import import_module
+from types import ModuleType
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+__all__ = ["compiled", "needs_gradient", "operator", "route"]
+
+Route = Literal["direct", "operator", "reference"]
+_ORDINARY = (Tensor, Parameter)
+
+
+@lru_cache
+def compiled(name: str) -> ModuleType | None:
+    """A module of kernels by its name in this folder, imported when first needed; None without its compiler."""
+    try:
+        return import_module(f"softhot.kernels.{name}")
+    except ImportError:
+        return None
+
+
+def operator(name: str, schema: str) -> Any:
+    """Register a reference as the torch operator of that name, which changes none of its arguments."""
+    return torch.library.custom_op(name, mutates_args=(), schema=schema)
+
+
+def route(*values: Tensor | float | None) -> Route:
+    """The way of a call with these arguments.
+
+    Ordinary eager tensors of the CPU go straight to the kernel, since the dispatcher takes longer than a small sample.
+    What is compiled, traced, exported or transformed, or lies on another device, needs the operator, which states its
+    shapes and derivatives; forward-mode derivatives, which operators do not have, need the reference.
+    """
+    if torch.compiler.is_compiling():
+        return "operator"
+    if torch._C._functorch.maybe_current_level() is not None:
+        jvp = torch._C._functorch.TransformType.Jvp
+        interpreters = torch._C._functorch.get_interpreter_stack() or ()
+        return "reference" if any(interpreter.key() == jvp for interpreter in interpreters) else "operator"
+    if torch.autograd.forward_ad._current_level >= 0:
+        return "reference"
+    if torch._C._len_torch_dispatch_stack() or torch._C._get_tracing_state() is not None:
+        return "operator"
+    for x in values:
+        if isinstance(x, Tensor) and not (x.is_cpu and type(x) in _ORDINARY):
+            return "operator"
+    return "direct"
+
+
+def needs_gradient(*values: Tensor | float) -> bool:
+    """Whether autograd records what is done with them."""
+    return torch.is_grad_enabled() and any(isinstance(x, Tensor) and x.requires_grad for x in values)

@@ -1,0 +1,426 @@
+"""The relaxed sampler on the CPU: one pass over blocks that stay in the cache, compiled by Numba.
+
+For each block of elements: random words, exponential variables, scores, and the softmax of the rows that are complete.
+Everything vectorises: logarithm and exponential are series of fixed length, the exponentials of many short rows are
+taken at once, and a largest score is found among integers. Loops run over slices, or unsigned offsets: Numba lets signed
+ones be negative, to count from the end, and then nothing vectorises; and a slice for every short row would take longer
+than the row.
+"""
+
+from __future__ import annotations
+
+# mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator"
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from numba import cfunc, njit, types
+from numba.extending import overload
+
+from softhot.kernels.compiled import FAST, SIGNATURE, SUMS, array, bits, exp, job, log, log1p, next_piece, split
+from softhot.kernels.parallel import HEADER
+
+__all__ = ["backward_body", "noise_body", "sample_body"]
+
+_u32, _u64, _i32, _i64, _f32, _f64 = np.uint32, np.uint64, np.int32, np.int64, np.float32, np.float64
+_LANES = 256  # counters of a block; four words each
+_BLOCK = 4 * _LANES
+_SHORT = _u64(16)  # classes from which integers are faster
+_MOST = 64  # exponents whose exponentials are normal numbers, and so is their sum
+_MULTIPLY_A, _MULTIPLY_C = _u64(0xD2511F53), _u64(0xCD9E8D57)
+_WEYL_A, _WEYL_B = _u64(0x9E3779B9), _u64(0xBB67AE85)
+_LOW, _HALF = _u64(0xFFFFFFFF), _u64(32)
+_TOP, _TAIL = _i32(2**31 - 1), _i32(2**16)  # of 31 bits: nearer to an end, they are too few
+
+
+# ---- random numbers ------------------------------------------------------------------------------------------------
+
+
+@njit(forceinline=True)
+def _philox(counter, stream, key_a, key_b):
+    """Philox 4x32-10: four words of 32 bits, each in 64."""
+    a, b, c, d = counter & _LOW, counter >> _HALF, stream, _u64(0)
+    for _ in range(10):
+        p, q = _MULTIPLY_A * a, _MULTIPLY_C * c
+        a, b, c, d = (q >> _HALF) ^ b ^ key_a, q & _LOW, (p >> _HALF) ^ d ^ key_b, p & _LOW
+        key_a, key_b = (key_a + _WEYL_A) & _LOW, (key_b + _WEYL_B) & _LOW
+    return a, b, c, d
+
+
+@njit(cache=True)
+def _words(words, lanes, block, stream, seed):
+    one, two, three, four = words[:_LANES], words[_LANES : 2 * _LANES], words[2 * _LANES : 3 * _LANES], words[3 * _LANES :]
+    start, key_a, key_b = _u64(block * _LANES), _u64(seed) & _LOW, _u64(seed) >> _HALF
+    for j in range(lanes):
+        one[j], two[j], three[j], four[j] = _philox(start + _u64(j), stream, key_a, key_b)
+
+
+@njit(forceinline=True, **FAST)
+def _fine(high, low):
+    """An exponential variable, the small ones of a small `high`, from 31 and 32 bits."""
+    below = (_f64(high) * 2.0**32 + _f64(low) + 0.5) * 2.0**-63
+    above = (_f64(_TOP - high) * 2.0**32 + (2.0**32 - _f64(low)) - 0.5) * 2.0**-63
+    e, f = split(above)
+    return -(e * 0.6931471805599453 + log1p(-below if below < 0.29 else f))
+
+
+def _exponential(noise, words, more, first, block, lanes, seed): ...
+
+
+@overload(_exponential, jit_options={"cache": True, **FAST})
+def _exponential_of(noise, words, more, first, block, lanes, seed):
+    """Fill `noise`, the elements of a block from `first` on."""
+
+    def single(noise, words, more, first, block, lanes, seed):
+        words = words[first : first + noise.size]
+        low = _TOP
+        for i in range(noise.size):
+            high = _i32(words[i] >> _u32(1))
+            low = min(low, _i32(_i32(high + _TAIL) & _TOP))
+            below = (_f32(high) + _f32(0.5)) * _f32(2.0**-31)
+            above = (_f32(_i32(_TOP - high)) + _f32(0.5)) * _f32(2.0**-31)
+            e, f = split(above)
+            noise[i] = -(e * _f32(0.6931471805599453) + log1p(-below if below < _f32(0.29) else f))
+        if low < 2 * _TAIL:
+            for i in range(noise.size):
+                high = _i32(words[i] >> _u32(1))
+                if _i32(_i32(high + _TAIL) & _TOP) < 2 * _TAIL:
+                    counter = _u64(block * _LANES + (first + i) % _LANES)
+                    fine = _philox(counter, _u64(1), _u64(seed) & _LOW, _u64(seed) >> _HALF)
+                    noise[i] = _f32(_fine(high, fine[(first + i) // _LANES]))
+
+    def double(noise, words, more, first, block, lanes, seed):
+        _words(more, lanes, block, _u64(1), seed)
+        words, more = words[first : first + noise.size], more[first : first + noise.size]
+        for i in range(noise.size):
+            noise[i] = _fine(_i32(words[i] >> _u32(1)), more[i])
+
+    return single if noise.dtype == types.float32 else double
+
+
+@njit(cache=True, **FAST)
+def _perturb(scores, logits, noise):
+    for i in range(scores.size):
+        scores[i] = logits[i] - log(noise[i])
+
+
+# ---- rows ----------------------------------------------------------------------------------------------------------
+
+
+def _sortable(x): ...
+
+
+@overload(_sortable, jit_options={"forceinline": True, **FAST})
+def _sortable_of(x):
+    """An integer of the same order, NaN with a positive sign the largest; and back."""
+
+    def single(x):
+        pattern = bits(x)
+        return _i32(pattern ^ _i32(_i32(pattern >> _i32(31)) & _TOP))
+
+    def double(x):
+        pattern = bits(x)
+        return pattern ^ ((pattern >> _i64(63)) & _i64(2**63 - 1))
+
+    return single if x == types.float32 else double
+
+
+def _unsorted(pattern): ...
+
+
+@overload(_unsorted, jit_options={"forceinline": True, **FAST})
+def _unsorted_of(pattern):
+    def single(pattern):
+        return bits(_i32(pattern ^ _i32(_i32(pattern >> _i32(31)) & _TOP)))
+
+    def double(pattern):
+        return bits(pattern ^ ((pattern >> _i64(63)) & _i64(2**63 - 1)))
+
+    return single if pattern == types.int32 else double
+
+
+@njit(forceinline=True, **FAST)
+def _largest(scores, base, classes):
+    if classes < _SHORT:
+        largest = scores[base]
+        for k in range(classes):
+            largest = max(largest, scores[base + k])
+        return largest
+    most = _sortable(scores[base])
+    for k in range(classes):
+        most = max(most, _sortable(scores[base + k]))
+    return _unsorted(most)
+
+
+@njit(**FAST)
+def _choose(hard, scores, base, classes, largest):
+    """Mark the first of several largest scores; NaN where there is none, since a score was NaN."""
+    none = np.isnan(largest) or largest == -np.inf
+    found = False
+    for k in range(classes):
+        mark = not found and not none and scores[base + k] == largest
+        found = found or mark
+        hard[base + k] = np.nan if none else 1 if mark else 0
+
+
+@njit(**SUMS)
+def _moderate(scores, rate):
+    """Whether no exponential can overflow or vanish, so that z needs no shift of the rows; -inf is no obstacle.
+
+    The logarithms do: that of an entry near one is small, and would be lost in the rounding of large ones.
+    """
+    most = scores.dtype.type(_MOST)
+    low, high, none = _sortable(-most), _sortable(most), _sortable(scores.dtype.type(-np.inf))
+    extreme = _i32(0)
+    for i in range(scores.size):
+        key = _sortable(scores[i] * rate)
+        extreme += _i32((key > high) | ((key < low) & (key != none)))
+    return extreme == 0
+
+
+@njit(**SUMS)
+def _mark(scores, hard, classes):
+    one, zero = scores.dtype.type(1), scores.dtype.type(0)
+    for r in range(scores.size // classes):
+        base, count = _u64(r) * classes, zero
+        largest = _largest(scores, base, classes)
+        for k in range(classes):
+            mark = one if scores[base + k] == largest else zero
+            hard[base + k] = mark
+            count += mark
+        if count != one:
+            _choose(hard, scores, base, classes, largest)
+
+
+@njit(**SUMS)
+def _shift(scores, rates, classes):
+    for r in range(scores.size // classes):
+        base, rate = _u64(r) * classes, rates[r if rates.size > 1 else 0]
+        largest = _largest(scores, base, classes)
+        for k in range(classes):
+            scores[base + k] = (scores[base + k] - largest) * rate
+
+
+@njit(**SUMS)
+def _finish(scores, soft, hard, log_soft, rates, classes):
+    """Softmax, one-hot vector and log-softmax of the rows of scores, those that are wanted; scores are used up."""
+    one, zero, classes = scores.dtype.type(1), scores.dtype.type(0), _u64(classes)
+    if hard.size:
+        _mark(scores, hard, classes)
+    if not soft.size:
+        return
+    if not log_soft.size and rates.size == 1 and _moderate(scores, rates[0]):
+        rate = rates[0]
+        for i in range(scores.size):
+            value = scores[i] * rate
+            scores[i] = value
+            soft[i] = exp(value)
+    else:
+        _shift(scores, rates, classes)
+        for i in range(scores.size):
+            soft[i] = exp(scores[i])
+    for r in range(scores.size // classes):
+        base, total = _u64(r) * classes, zero
+        for k in range(classes):
+            total += soft[base + k]
+        factor = one / total
+        for k in range(classes):
+            soft[base + k] *= factor
+        if log_soft.size:
+            shift = log(total)
+            for k in range(classes):
+                log_soft[base + k] = scores[base + k] - shift
+
+
+@njit(forceinline=True, **FAST)
+def _part(output, start, stop):
+    return output[start:stop] if output.size else output
+
+
+@njit(**SUMS)
+def _sample(seeds, logits, rates, soft, hard, log_soft, plain, classes, first, last):
+    """Fill rows `first` to `last` of the outputs, each of the size of the logits or empty.
+
+    There is one seed for each of as many groups of rows, of equal size, and one rate, 1 / temperature, for all rows or
+    for each. If `plain`, the softmax has no noise, as in the gradient of the straight-through sample.
+    """
+    kind = logits.dtype
+    scores, noise, none = np.empty(classes + _BLOCK, kind), np.empty(_BLOCK, kind), np.empty(0, kind)
+    words, more = np.empty(_BLOCK, _u32), np.empty(_BLOCK, _u32)
+    group = logits.size // seeds.size
+    for g in range(first * classes // group, (last * classes - 1) // group + 1):
+        start, stop = max(first * classes, g * group), min(last * classes, (g + 1) * group)
+        filled = 0
+        for block in range((start - g * group) // _BLOCK, (stop - 1 - g * group) // _BLOCK + 1):
+            origin = g * group + block * _BLOCK
+            a, b = max(start, origin), min(stop, origin + _BLOCK)
+            lanes = min(_LANES, group - block * _BLOCK)
+            _words(words, lanes, block, _u64(0), seeds[g])
+            _exponential(noise[: b - a], words, more, a - origin, block, lanes, seeds[g])
+            _perturb(scores[filled : filled + b - a], logits[a:b], noise[: b - a])
+            x, filled = a - filled, filled + b - a
+            ready = filled // classes * classes
+            if ready:
+                y = x + ready
+                part = rates if rates.size == 1 else rates[x // classes : y // classes]
+                if plain:
+                    _finish(scores[:ready], none, hard[x:y], none, part, classes)
+                    scores[:ready] = logits[x:y]
+                    _finish(scores[:ready], soft[x:y], none, none, part, classes)
+                else:
+                    _finish(scores[:ready], _part(soft, x, y), _part(hard, x, y), _part(log_soft, x, y), part, classes)
+                filled -= ready
+                for i in range(filled):
+                    scores[i] = scores[ready + i]
+
+
+@njit(**SUMS)
+def _noise(seed, rate, out, first, last):
+    noise, words, more = np.empty(_BLOCK, out.dtype), np.empty(_BLOCK, _u32), np.empty(_BLOCK, _u32)
+    for block in range(first // _BLOCK, (last - 1) // _BLOCK + 1):
+        origin = block * _BLOCK
+        a, b = max(first, origin), min(last, origin + _BLOCK)
+        lanes = min(_LANES, out.size - origin)
+        _words(words, lanes, block, _u64(0), seed)
+        _exponential(noise[: b - a], words, more, a - origin, block, lanes, seed)
+        part = out[a:b]
+        for i in range(part.size):
+            part[i] = -log(noise[i]) * rate
+
+
+@njit(**SUMS)
+def _backward(soft, gradient, log_gradient, rates, out, classes, first, last):
+    """The gradient in the logits, from those in soft and in log; one of the two may be empty."""
+    zero, classes = soft.dtype.type(0), _u64(classes)
+    for r in range(first, last):
+        base, rate = _u64(r) * classes, rates[r if rates.size > 1 else 0]
+        centre = zero
+        if log_gradient.size:
+            for k in range(classes):
+                centre += log_gradient[base + k]
+        if gradient.size:
+            for k in range(classes):
+                centre += soft[base + k] * gradient[base + k]
+            for k in range(classes):
+                out[base + k] = soft[base + k] * (gradient[base + k] - centre) * rate
+        else:
+            for k in range(classes):
+                out[base + k] = -soft[base + k] * centre * rate
+        if log_gradient.size:
+            for k in range(classes):
+                out[base + k] += log_gradient[base + k] * rate
+
+
+# ---- jobs ----------------------------------------------------------------------------------------------------------
+
+
+@njit(**SUMS)
+def _rates(rate, address, rows, zero):
+    """The rates of all rows, or one for all."""
+    if address:
+        return array(address, rows, zero)
+    one = np.empty(1, array(0, 0, zero).dtype)
+    one[0] = bits(rate)
+    return one
+
+
+@njit(**SUMS)
+def _sample_pieces(pointer, zero):
+    """Arguments: rate; number of seeds; plain; seeds, logits, rates, soft, hard, log."""
+    work = job(pointer, 9)
+    rows, classes = work[2], work[3]
+    size, here = rows * classes, work[HEADER:]
+    rates = _rates(here[0], here[5], rows, zero)
+    first, last = next_piece(pointer)
+    while first < last:
+        _sample(
+            array(here[3], here[1], _i64(0)),
+            array(here[4], size, zero),
+            rates,
+            array(here[6], size, zero),
+            array(here[7], size, zero),
+            array(here[8], size, zero),
+            here[2] != 0,
+            classes,
+            first,
+            last,
+        )
+        first, last = next_piece(pointer)
+
+
+@njit(**SUMS)
+def _noise_pieces(pointer, zero):
+    """Arguments: rate, seed, out."""
+    work = job(pointer, 3)
+    rows, classes, here = work[2], work[3], work[HEADER:]
+    rate, seed = _rates(here[0], 0, 1, zero)[0], array(here[1], 1, _i64(0))[0]
+    out = array(here[2], rows * classes, zero)
+    first, last = next_piece(pointer)
+    while first < last:
+        _noise(seed, rate, out, first * classes, last * classes)
+        first, last = next_piece(pointer)
+
+
+@njit(**SUMS)
+def _backward_pieces(pointer, zero):
+    """Arguments: rate; soft, gradient, gradient in log, rates, out."""
+    work = job(pointer, 6)
+    rows, classes = work[2], work[3]
+    size, here = rows * classes, work[HEADER:]
+    rates = _rates(here[0], here[4], rows, zero)
+    first, last = next_piece(pointer)
+    while first < last:
+        _backward(
+            array(here[1], size, zero),
+            array(here[2], size, zero),
+            array(here[3], size, zero),
+            rates,
+            array(here[5], size, zero),
+            classes,
+            first,
+            last,
+        )
+        first, last = next_piece(pointer)
+
+
+def _sample_single(pointer):
+    _sample_pieces(pointer, _f32(0))
+
+
+def _sample_double(pointer):
+    _sample_pieces(pointer, _f64(0))
+
+
+def _noise_single(pointer):
+    _noise_pieces(pointer, _f32(0))
+
+
+def _noise_double(pointer):
+    _noise_pieces(pointer, _f64(0))
+
+
+def _backward_single(pointer):
+    _backward_pieces(pointer, _f32(0))
+
+
+def _backward_double(pointer):
+    _backward_pieces(pointer, _f64(0))
+
+
+@lru_cache
+def sample_body(dtype: torch.dtype) -> Any:
+    """The compiled sampler of a dtype, for `parallel.run`."""
+    return cfunc(SIGNATURE, cache=True)(_sample_double if dtype == torch.float64 else _sample_single)
+
+
+@lru_cache
+def noise_body(dtype: torch.dtype) -> Any:
+    """The compiled Gumbel noise of a dtype."""
+    return cfunc(SIGNATURE, cache=True)(_noise_double if dtype == torch.float64 else _noise_single)
+
+
+@lru_cache
+def backward_body(dtype: torch.dtype) -> Any:
+    """Its compiled gradient."""
+    return cfunc(SIGNATURE, cache=True)(_backward_double if dtype == torch.float64 else _backward_single)
