@@ -12,51 +12,20 @@ and the right side is one integral of a product of CDFs F of the noise :math:`G 
     P(\arg\max = k) = \int f(x - m_k) \prod_{j \ne k} F(x - m_j) \, dx
 
 Both integrands are analytic and decay on both sides, so the trapezoid rule is exact to rounding.
-
-How it is computed. :math:`\sum_k A(x_i - m_k)` with :math:`A = -\log F` is wanted at equally spaced nodes :math:`x_i`.
-The locations are spread over a fine mesh with the weights of Lagrange interpolation (as in particle-mesh and
-non-uniform Fourier methods); what is left is the product of a small matrix with the table of A, the same for all rows.
-The probabilities come back from the mesh with the same weights. Memory is of the order of the input, whatever the
-number of nodes, and automatic differentiation gives exact derivatives of every order, in the locations and the scale.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-from fractions import Fraction
-
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from softhot.functional.check import positive
-from softhot.kernels.constants import kept
-from softhot.kernels.noise import Grid, Noise, Table, tabulate
-from softhot.kernels.temper import column, tempered
+from softhot.kernels.choice import expected, probabilities
+from softhot.kernels.choice_reference import EULER, Choice
+from softhot.kernels.noise import NOISES, Noise
 from softhot.names import unknown
 
 __all__ = ["EULER", "choice_probabilities", "choice_slopes", "expected_logsumexp", "expected_max"]
-
-EULER = 0.577215664901532860606512090082402431
-
-_LEFT = {
-    "gumbel": 8.0,
-    "-gumbel": math.inf,
-    "normal": 10.0,
-}  # where one CDF underflows, at most the tail's length
-
-
-@dataclass(frozen=True)
-class _Accuracy:
-    mesh: float  # step of the mesh
-    taps: int  # of the interpolation
-    tail: float  # exp(-tail) is what the range leaves out
-
-
-# nodes are twice as far apart as mesh points: the trapezoid rule's error is exp(-pi^2 / (2 * mesh))
-_DOUBLE = _Accuracy(mesh=0.135, taps=14, tail=42.0)
-_SINGLE = _Accuracy(mesh=0.22, taps=10, tail=24.0)
 
 
 def expected_max(
@@ -84,7 +53,7 @@ def expected_max(
         McFadden (1978), "Modelling the choice of residential location": the mean of a maximum as a function whose
         gradient is the choice probability.
     """
-    return Choice(locations, scale, noise).expected_max().to(locations.dtype)
+    return expected(locations, None, _checked(locations, scale, noise), noise).value.to(locations.dtype)
 
 
 def choice_probabilities(
@@ -100,7 +69,7 @@ def choice_probabilities(
         >>> softhot.functional.choice_probabilities(torch.zeros(4, dtype=torch.float64), 3.0, "normal")
         tensor([0.2500, 0.2500, 0.2500, 0.2500], dtype=torch.float64)
     """
-    return Choice(locations, scale, noise).probabilities().to(locations.dtype)
+    return probabilities(locations, _checked(locations, scale, noise), noise)
 
 
 def choice_slopes(
@@ -116,7 +85,7 @@ def choice_slopes(
         >>> softhot.functional.choice_slopes(torch.zeros(2, dtype=torch.float64), 1e-6)
         tensor([0.2500, 0.2500], dtype=torch.float64)
     """
-    return Choice(locations, scale, noise).slopes().to(locations.dtype)
+    return Choice(locations, _checked(locations, scale, noise), noise).slopes().to(locations.dtype)
 
 
 def expected_logsumexp(
@@ -131,124 +100,10 @@ def expected_logsumexp(
         >>> softhot.functional.expected_logsumexp(torch.zeros(1, dtype=torch.float64), 2.0)  # 2 * Euler's constant
         tensor(1.1544, dtype=torch.float64)
     """
-    return (Choice(locations, scale, noise).expected_max() - EULER).to(locations.dtype)
+    return (expected(locations, None, _checked(locations, scale, noise), noise).value - EULER).to(locations.dtype)
 
 
-class Choice:
-    """One choice problem: locations spread over the mesh, and the product of the CDFs at every node.
-
-    Values are in float64, good to rounding if the wanted dtype is float64 and to about 1e-8 otherwise. Rows are grouped
-    as (temperatures, rows of that temperature), so that one table serves all rows that share it.
-    """
-
-    def __init__(
-        self, locations: Tensor, scale: float | Tensor, noise: Noise, dtype: torch.dtype | None = None
-    ) -> None:
-        if noise not in _LEFT:
-            raise unknown("noise", noise, _LEFT)
-        scale = positive("scale", scale, locations.shape[:-1])
-        self.shape = locations.shape
-        accuracy = _DOUBLE if (dtype or locations.dtype) == torch.float64 else _SINGLE
-        left = min(_LEFT[noise], accuracy.tail)
-        self.wide, flat, rows = _grouped(scale, self.shape[:-1], locations.device)
-        classes = self.shape[-1]
-        mesh, across, along = _spacing(noise, self.wide, classes, accuracy.mesh)
-        self.strides = across, along
-        self.step = mesh / across * along
-        nodes = math.ceil((left + math.log(max(classes, 1)) + accuracy.tail) / self.step)
-        self.taps = accuracy.taps
-        self.points = math.ceil(accuracy.tail / mesh) + self.taps
-        before = accuracy.taps // 2 - 1  # mesh points beyond the largest location
-        grid = Grid(-left - before * mesh, mesh / across, (nodes - 1) * along + (self.points - 1) * across + 1)
-        self.table: Table = tabulate(noise, flat, grid, locations.device)
-        self.nodes = -left + self.step * torch.arange(nodes, dtype=torch.float64, device=locations.device)
-
-        m = tempered(locations.to(torch.float64), self.wide).reshape((*rows, classes))
-        self.top = m.detach().amax(-1, keepdim=True) if classes else m.new_full((*rows, 1), -math.inf)
-        below = (self.top - m) / mesh
-        near = below <= self.points - accuracy.taps  # the others cannot be the largest: their F is one at every node
-        below = torch.where(near, below, 0.0)
-        cell = below.detach().floor()
-        weights = _lagrange(below - cell, accuracy.taps) * near[..., None]
-        taps = torch.arange(accuracy.taps, device=m.device)
-        self.index = (cell.long()[..., None] + taps).flatten(-2)
-        self.weights = weights.flatten(-2)
-        spread = m.new_zeros((*rows, self.points)).scatter_add(-1, self.index, self.weights)
-        self.product = torch.exp(-(spread @ self._shifted(self.table.exponent).mT))
-
-    def expected_max(self) -> Tensor:
-        gumbel = torch.exp(-torch.exp(-self.nodes))
-        mean = self.top[..., 0] + EULER + self.step * (gumbel - self.product).sum(-1)
-        scaled: Tensor = mean.reshape(self.shape[:-1]) * self.wide
-        return scaled
-
-    def probabilities(self) -> Tensor:
-        return self._from_mesh(self.table.hazard)
-
-    def slopes(self) -> Tensor:
-        return -self._from_mesh(self.table.slope) / column(self.wide)
-
-    def _shifted(self, part: Tensor) -> Tensor:
-        """(temperatures, nodes, mesh): the table as seen from every mesh point."""
-        across, along = self.strides
-        return part.unfold(-1, (self.points - 1) * across + 1, along)[..., ::across]
-
-    def _from_mesh(self, part: Tensor) -> Tensor:
-        undefined = self.top - self.top  # NaN where the largest location is not a number
-        field = (self.step * self.product + undefined) @ self._shifted(part)
-        values = self.weights * field.gather(-1, self.index)
-        return values.reshape((*self.shape, self.taps)).sum(-1)
-
-
-def _spacing(noise: Noise, wide: float | Tensor, classes: int, mesh: float) -> tuple[float, int, int]:
-    """The step of the mesh, and how many table points a mesh point and a node are apart (one of them is 1).
-
-    The maximum of many variables with a light right tail (normal, negative Gumbel) is sharper than one of them, by a
-    factor of log K at most; the Gumbel variable beside them keeps its own width, 1 / scale of theirs.
-    """
-    widest = (wide.max().item() if wide.numel() else 1.0) if isinstance(wide, Tensor) else wide
-    if noise == "gumbel" or widest <= 1:
-        return mesh, 1, 2
-    step = 2 * mesh / min(widest, 1 + math.log(max(classes, 1)))
-    if noise == "-gumbel":
-        mesh = 2 * mesh / 3  # its -log F falls doubly exponentially
-    return (mesh, 1, int(step / mesh)) if step >= mesh else (mesh, math.ceil(mesh / step), 1)
-
-
-def _grouped(
-    scale: float | Tensor, batch: torch.Size, device: torch.device
-) -> tuple[float | Tensor, float | Tensor, tuple[int, int]]:
-    """max(1, scale), the scales one by one, and the shape (scales, rows of each scale) of the batch."""
-    if not isinstance(scale, Tensor):
-        return max(1.0, scale), scale, (1, batch.numel())
-    scale = scale.to(device, torch.float64)
-    if scale.numel() == 1:
-        full = scale.reshape(())
-        flat = scale.reshape(1)
-    else:
-        full = scale.expand(batch)
-        shared = 0
-        while scale.shape[-1 - shared] == 1:
-            shared += 1
-        flat = scale[(...,) + (0,) * shared].expand(batch[: len(batch) - shared]).reshape(-1)
-    return torch.where(full > 1, full, 1.0), flat, (flat.numel(), batch.numel() // max(flat.numel(), 1))
-
-
-@kept(8)
-def _lagrange_coefficients(taps: int) -> Tensor:
-    """(powers, taps): the Lagrange polynomials on 1 - taps / 2, ..., taps / 2 in powers of x - 1/2, from integers."""
-    nodes = [Fraction(1 - taps + 2 * i, 2) for i in range(taps)]
-    columns = []
-    for node in nodes:
-        column = [Fraction(1)]
-        for other in nodes:
-            if other != node:  # times (x - other) / (node - other)
-                shifted = zip([Fraction(0), *column], [*column, Fraction(0)], strict=True)
-                column = [(up - other * same) / (node - other) for up, same in shifted]
-        columns.append([float(coefficient) for coefficient in column])
-    return torch.tensor(columns, dtype=torch.float64).T.contiguous()
-
-
-def _lagrange(x: Tensor, taps: int) -> Tensor:
-    powers = (x[..., None] - 0.5) ** torch.arange(taps, dtype=x.dtype, device=x.device)
-    return powers @ _lagrange_coefficients(taps).to(x.device)
+def _checked(locations: Tensor, scale: float | Tensor, noise: str) -> float | Tensor:
+    if noise not in NOISES:
+        raise unknown("noise", noise, NOISES)
+    return positive("scale", scale, locations.shape[:-1])

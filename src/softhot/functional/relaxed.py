@@ -22,7 +22,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from softhot.functional.check import positive
-from softhot.functional.choice import EULER, Choice, choice_probabilities
+from softhot.functional.choice import EULER, choice_probabilities
+from softhot.kernels.choice import expected
+from softhot.kernels.choice_reference import Choice
 from softhot.kernels.temper import column
 
 __all__ = ["relaxed_entropy", "relaxed_kl", "relaxed_log_prob", "relaxed_mean", "relaxed_variance"]
@@ -80,15 +82,14 @@ def relaxed_entropy(logits: Float[Tensor, "*batch K"], temperature: float | Tens
         tensor(-0.8810)
     """
     t = positive("temperature", temperature, logits.shape[:-1])
-    centred, possible, count = _centred(logits)
-    largest = Choice(centred, t, "gumbel", logits.dtype).expected_max()
-    t = torch.as_tensor(t, dtype=torch.float64, device=logits.device)
-    total = torch.where(possible, centred, 0.0).sum(-1)
+    largest, total, count = expected(logits, None, t, "gumbel")
+    t = _double(t).to(logits.device) if isinstance(t, Tensor) else t
+    log_t = t.log() if isinstance(t, Tensor) else math.log(t)
     negative = (
-        torch.lgamma(count)
-        + (count - 1) * t.log()
+        _log_gamma(count)
+        + (count - 1) * log_t
         + (count * largest - total) / t
-        - count * (EULER * (2 + 1 / t) + torch.digamma(count))
+        - count * (EULER * (2 + 1 / t) + _digamma(count))
     )
     return (-negative).to(logits.dtype)
 
@@ -129,23 +130,17 @@ def relaxed_kl(
     batch = logits.shape[:-1]
     t = positive("temperature", temperature, batch)
     s = positive("prior_temperature", prior_temperature, batch)
-    centred, possible, _ = _centred(logits)
-    prior, prior_possible, _ = _centred(prior_logits)
     ratio = s / t if not isinstance(s, Tensor) and not isinstance(t, Tensor) else _double(s) / _double(t)
-    both = possible & prior_possible
-    none = ~both.any(-1, keepdim=True)
-    shift = torch.where(both, prior, 0.0) - column(ratio) * torch.where(both, centred, 0.0)
-    count = (both | none).sum(-1).to(torch.float64)
-    shifted = shift.masked_fill(~(both | none), -math.inf)
-    largest = Choice(shifted, ratio, "-gumbel", logits.dtype).expected_max()
-    r = _double(ratio).to(logits.device)
+    ratio = ratio.to(logits.device) if isinstance(ratio, Tensor) else ratio
+    largest, total, count = expected(logits, prior_logits, ratio, "-gumbel")
+    log_ratio = ratio.log() if isinstance(ratio, Tensor) else math.log(ratio)
     divergence = (
         count * (largest - EULER)
-        - shift.sum(-1)
-        - (count - 1) * r.log()
-        + count * (EULER * (r - 1) - torch.digamma(count))
+        - total
+        - (count - 1) * log_ratio
+        + count * (EULER * (ratio - 1) - _digamma(count))
     )
-    return torch.where((possible == prior_possible).all(-1), divergence, math.inf).to(logits.dtype)
+    return divergence.to(logits.dtype)
 
 
 def relaxed_log_prob(
@@ -194,12 +189,15 @@ def relaxed_log_prob(
     return torch.where((~possible & (log_sample > -math.inf)).any(-1), -math.inf, value).to(dtype)
 
 
-def _centred(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits in float64 with the largest at zero, which of them are possible, and how many."""
-    wide = logits.to(torch.float64)
-    possible = wide != -math.inf  # NaN counts, to be seen in the result
-    return wide - wide.detach().amax(-1, keepdim=True), possible, possible.sum(-1).to(torch.float64)
-
-
 def _double(value: float | Tensor) -> Tensor:
     return torch.as_tensor(value, dtype=torch.float64)
+
+
+def _log_gamma(count: Tensor | float) -> Tensor | float:
+    return torch.lgamma(count) if isinstance(count, Tensor) else math.lgamma(count)
+
+
+def _digamma(count: Tensor | float) -> Tensor | float:
+    if isinstance(count, Tensor):
+        return torch.digamma(count)
+    return torch.digamma(torch.tensor(count, dtype=torch.float64)).item()

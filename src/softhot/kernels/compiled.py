@@ -10,12 +10,28 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from llvmlite import ir
 from numba import carray, njit, types
+from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
 from softhot.kernels.parallel import HEADER
 
-__all__ = ["FAST", "SIGNATURE", "SUMS", "array", "bits", "exp", "job", "log", "log1p", "next_piece", "split"]
+__all__ = [
+    "FAST",
+    "SIGNATURE",
+    "SUMS",
+    "add_slices",
+    "array",
+    "bits",
+    "dot_slices",
+    "exp",
+    "job",
+    "log",
+    "log1p",
+    "next_piece",
+    "split",
+]
 
 SIGNATURE = types.void(types.CPointer(types.int64))  # of what parallel.run calls: a job
 FAST: dict[str, Any] = {"fastmath": {"contract", "nsz"}, "error_model": "numpy"}
@@ -175,3 +191,77 @@ def log(x):
     """log(x) for a positive normal x."""
     e, f = split(x)
     return e * type(x)(0.6931471805599453) + log1p(f)
+
+
+# ---- slices --------------------------------------------------------------------------------------------------------
+
+_LANES = 8  # elements of a vector; counts are multiples of it
+
+
+def _combination(builder: Any, context: Any, signature: Any, table: Any, starts: Any, weights: Any, n: Any) -> Any:
+    """The weighted sum of the slices, at n and the next few elements, as one vector."""
+    kind = context.get_value_type(signature.args[1].dtype)
+    vector = ir.VectorType(kind, _LANES)
+    data = context.make_array(signature.args[1])(context, builder, table).data
+    total = None
+    for tap in range(signature.args[2].count):
+        place = builder.gep(data, [builder.add(builder.extract_value(starts, tap), n)])
+        part = builder.load(builder.bitcast(place, vector.as_pointer()), align=context.get_abi_sizeof(kind))
+        product = builder.fmul(part, _splat(builder, builder.extract_value(weights, tap)), flags=["contract"])
+        total = product if total is None else builder.fadd(total, product, flags=["contract"])
+    return total
+
+
+def _splat(builder: Any, x: Any) -> Any:
+    empty = ir.Constant(ir.VectorType(x.type, _LANES), ir.Undefined)
+    first = builder.insert_element(empty, x, ir.Constant(ir.IntType(32), 0))
+    return builder.shuffle_vector(first, empty, ir.Constant(ir.VectorType(ir.IntType(32), _LANES), [0] * _LANES))
+
+
+def _vector_at(builder: Any, context: Any, array_type: Any, value: Any, n: Any) -> Any:
+    kind = context.get_value_type(array_type.dtype)
+    data = context.make_array(array_type)(context, builder, value).data
+    return builder.bitcast(builder.gep(data, [n]), ir.VectorType(kind, _LANES).as_pointer())
+
+
+@intrinsic
+def add_slices(typing_context: Any, sums: Any, table: Any, starts: Any, weights: Any) -> Any:
+    """sums[n] += weights[0] * table[starts[0] + n] + ..., by vectors, without a look at bounds."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        sums, table, starts, weights = arguments
+        size = context.make_array(signature.args[0])(context, builder, sums).nitems
+        align = context.get_abi_sizeof(context.get_value_type(signature.args[0].dtype))
+        step = ir.Constant(size.type, _LANES)
+        with cgutils.for_range_slice(builder, ir.Constant(size.type, 0), size, step, size.type) as (n, _):
+            total = _combination(builder, context, signature, table, starts, weights, n)
+            place = _vector_at(builder, context, signature.args[0], sums, n)
+            builder.store(builder.fadd(builder.load(place, align=align), total), place, align=align)
+        return context.get_dummy_value()
+
+    return types.void(sums, table, starts, weights), generate
+
+
+@intrinsic
+def dot_slices(typing_context: Any, factors: Any, table: Any, starts: Any, weights: Any) -> Any:
+    """The sum over n of factors[n] * (weights[0] * table[starts[0] + n] + ...), likewise."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        factors, table, starts, weights = arguments
+        size = context.make_array(signature.args[0])(context, builder, factors).nitems
+        kind = context.get_value_type(signature.args[0].dtype)
+        align = context.get_abi_sizeof(kind)
+        step = ir.Constant(size.type, _LANES)
+        total = cgutils.alloca_once_value(builder, ir.Constant(ir.VectorType(kind, _LANES), [0.0] * _LANES))
+        with cgutils.for_range_slice(builder, ir.Constant(size.type, 0), size, step, size.type) as (n, _):
+            part = _combination(builder, context, signature, table, starts, weights, n)
+            factor = builder.load(_vector_at(builder, context, signature.args[0], factors, n), align=align)
+            product = builder.fmul(part, factor, flags=["contract"])
+            builder.store(builder.fadd(builder.load(total), product, flags=["contract"]), total)
+        vector, result = builder.load(total), ir.Constant(kind, 0.0)
+        for lane in range(_LANES):
+            entry = builder.extract_element(vector, ir.Constant(ir.IntType(32), lane))
+            result = builder.fadd(result, entry, flags=["reassoc", "nsz", "contract"])
+        return result
+
+    return factors.dtype(factors, table, starts, weights), generate

@@ -7,9 +7,9 @@ is analytic in a strip of half-width at least :math:`\pi / 2`:
 
 .. math:: F(x) = P(X + w Y \le x) = \int F_X(x - w y) \, p_Y(y) \, dy
 
-A table holds three functions of x on an equally spaced grid, each to a relative accuracy near rounding in both tails:
+A table holds four functions of x on an equally spaced grid, each to a relative accuracy near rounding in both tails:
 
-.. math:: A = -\log F, \qquad D = f / F = -A', \qquad R = f' / F = D' + D^2
+.. math:: A = -\log F, \qquad D = f / F = -A', \qquad R = f' / F = D' + D^2, \qquad B = \partial A / \partial s
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ from torch.utils.checkpoint import checkpoint
 
 from softhot.kernels.constants import kept
 
-__all__ = ["Grid", "Noise", "Table", "tabulate"]
+__all__ = ["NOISES", "Grid", "Noise", "Table", "tabulate"]
 
 Noise = Literal["gumbel", "-gumbel", "normal"]
+NOISES: tuple[Noise, ...] = ("gumbel", "-gumbel", "normal")
 
 _STEP = 0.25  # of the narrow variable: error exp(-pi^2 / 0.25), below rounding
 _TAIL = 46.0  # exp(-46) is below the rounding of one
@@ -34,11 +35,12 @@ _ROWS = 32  # temperatures tabulated at once: bounds the working memory
 
 
 class Table(NamedTuple):
-    """A, D and R of the module's docstring; each of shape (temperatures, grid points)."""
+    """A, D, R and B of the module's docstring; each of shape (temperatures, grid points)."""
 
     exponent: Tensor
     hazard: Tensor
     slope: Tensor
+    drift: Tensor
 
 
 @dataclass(frozen=True)
@@ -149,9 +151,10 @@ def _tabulate(noise: Noise, scale: Tensor, grid: Grid) -> Table:
     swapped = scale > 1
     narrow = torch.where(swapped, 1 / scale, scale)
     plain = _mixture(_Gumbel, _OTHER[noise], narrow, grid)
-    if noise == "gumbel" or not swapped.any():
+    if not swapped.any():
         return plain
-    reverse = _mixture(*_SWAPPED[noise], narrow, grid)
+    reverse = plain if noise == "gumbel" else _mixture(*_SWAPPED[noise], narrow, grid)
+    reverse = reverse._replace(drift=-(narrow[:, None] ** 2) * reverse.drift)
     return Table(*(torch.where(swapped[:, None], b, a) for a, b in zip(plain, reverse, strict=True)))
 
 
@@ -167,4 +170,4 @@ def _mixture(wide: _Base, narrow: _Base, width: Tensor, grid: Grid) -> Table:
     right = log_sf < -math.log(2)
     exponent = torch.where(right, -torch.log1p(-torch.exp(torch.where(right, log_sf, -1.0))), -log_cdf)
     density = torch.exp(log_weight + wide.log_pdf(z) - log_cdf[..., None])
-    return Table(exponent, density.sum(-1), (density * wide.score(z)).sum(-1))
+    return Table(exponent, density.sum(-1), (density * wide.score(z)).sum(-1), (density * y).sum(-1))
