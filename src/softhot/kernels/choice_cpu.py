@@ -20,14 +20,25 @@ import torch
 from numba import cfunc, njit, types
 from numba.extending import overload
 
-from softhot.kernels.compiled import FAST, SIGNATURE, SUMS, add_slices, array, bits, dot_slices, exp, job, next_piece
+from softhot.kernels.compiled import (
+    FAST,
+    SIGNATURE,
+    SUMS,
+    TILE,
+    add_slices,
+    array,
+    bits,
+    dot_slices,
+    exp,
+    job,
+    next_piece,
+)
 from softhot.kernels.parallel import HEADER
 
 __all__ = ["expected_body", "probabilities_backward_body"]
 
-_i64, _u64, _f32, _f64 = np.int64, np.uint64, np.float32, np.float64
+_i32, _i64, _u64, _f32, _f64 = np.int32, np.int64, np.uint64, np.float32, np.float64
 _EULER = 0.5772156649015329
-_CLASSES = 32  # summed in the dtype of the table before they are added to a sum in double precision
 
 
 # ---- slices of a table ---------------------------------------------------------------------------------------------
@@ -36,69 +47,77 @@ _CLASSES = 32  # summed in the dtype of the table before they are added to a sum
 @njit(forceinline=True, **FAST)
 def _start(cell, shift, length):
     """Where the slice of a table begins that starts at a cell."""
-    return (cell & ((_u64(1) << shift) - _u64(1))) * length + (cell >> shift)
+    return _i32(_i32(_i32(cell & _i32((1 << shift) - 1)) * length) + _i32(cell >> shift))
 
 
-def _taps(table, cell, x, scale, shift, length, first): ...
+def _weights(weights, x, near): ...
 
 
-@overload(_taps, jit_options={"forceinline": True, **FAST})
-def _taps_of(table, cell, x, scale, shift, length, first):
-    """Slices and weights of Lagrange interpolation at the fraction x of a cell: on -1, ..., 2, or -2, ..., 3."""
+@overload(_weights, jit_options=SUMS)
+def _weights_of(weights, x, near):
+    """Weights of Lagrange interpolation at the fractions x of a cell: on -1, ..., 2, or -2, ..., 3; zero if not near."""
 
-    def single(table, cell, x, scale, shift, length, first):
-        a, b, c = x + _f32(1), x - _f32(1), x - _f32(2)
-        p, q = a * c * scale * _f32(0.5), x * b * scale * _f32(1 / 6)
-        starts = (
-            _start(cell, shift, length) + first,
-            _start(cell + _u64(1), shift, length) + first,
-            _start(cell + _u64(2), shift, length) + first,
-            _start(cell + _u64(3), shift, length) + first,
-        )
-        return starts, (-q * c, p * b, -p * x, q * a)
+    def single(weights, x, near):
+        one, two, three, four = weights[:TILE], weights[TILE : 2 * TILE], weights[2 * TILE : 3 * TILE], weights[3 * TILE :]
+        for c in range(x.size):
+            one[c] = -x[c] * (x[c] - _f32(1)) * (x[c] - _f32(2)) * _f32(1 / 6) * near[c]
+        for c in range(x.size):
+            two[c] = (x[c] + _f32(1)) * (x[c] - _f32(1)) * (x[c] - _f32(2)) * _f32(1 / 2) * near[c]
+        for c in range(x.size):
+            three[c] = -(x[c] + _f32(1)) * x[c] * (x[c] - _f32(2)) * _f32(1 / 2) * near[c]
+        for c in range(x.size):
+            four[c] = (x[c] + _f32(1)) * x[c] * (x[c] - _f32(1)) * _f32(1 / 6) * near[c]
 
-    def double(table, cell, x, scale, shift, length, first):
-        p, a, b, c, d = x + 2.0, x + 1.0, x - 1.0, x - 2.0, x - 3.0
-        starts = (
-            _start(cell, shift, length) + first,
-            _start(cell + _u64(1), shift, length) + first,
-            _start(cell + _u64(2), shift, length) + first,
-            _start(cell + _u64(3), shift, length) + first,
-            _start(cell + _u64(4), shift, length) + first,
-            _start(cell + _u64(5), shift, length) + first,
-        )
-        weights = (
-            -a * x * b * c * d * scale / 120.0,
-            p * x * b * c * d * scale / 24.0,
-            -p * a * b * c * d * scale / 12.0,
-            p * a * x * c * d * scale / 12.0,
-            -p * a * x * b * d * scale / 24.0,
-            p * a * x * b * c * scale / 120.0,
-        )
-        return starts, weights
+    def double(weights, x, near):
+        for c in range(_u64(x.size)):
+            y, f = x[c], near[c]
+            p, a, b, d, e = y + 2.0, y + 1.0, y - 1.0, y - 2.0, y - 3.0
+            weights[c], weights[c + _u64(TILE)] = -a * y * b * d * e * f / 120.0, p * y * b * d * e * f / 24.0
+            weights[c + _u64(2 * TILE)] = -p * a * b * d * e * f / 12.0
+            weights[c + _u64(3 * TILE)] = p * a * y * d * e * f / 12.0
+            weights[c + _u64(4 * TILE)] = -p * a * y * b * e * f / 24.0
+            weights[c + _u64(5 * TILE)] = p * a * y * b * d * f / 120.0
 
-    return single if table.dtype == types.float32 else double
+    return single if weights.dtype == types.float32 else double
 
 
-@njit(forceinline=True, **FAST)
-def _add(sums, table, cell, x, scale, shift, length, first):
-    """Add `scale` times the table, seen from a cell and the fraction x of the next, to the sums at the nodes."""
-    starts, weights = _taps(table, cell, x, scale, shift, length, first)
-    add_slices(sums, table, starts, weights)
+@njit(**SUMS)
+def _lent(room, start, size):
+    """A part of an array that does not count who holds it: counting takes longer than a short row. See that it lives."""
+    return array(room.ctypes.data + room.itemsize * start, size, room.dtype.type(0))
 
 
-@njit(forceinline=True, **FAST)
-def _dot(factors, table, cell, x, shift, length, first):
-    """The sum over the nodes of the factors times the table, seen from there."""
-    starts, weights = _taps(table, cell, x, table.dtype.type(1), shift, length, first)
-    return dot_slices(factors, table, starts, weights)
+@njit(**SUMS)
+def _taps_in(room, whole):
+    """Room for a tile of classes: where the slices start, their weights, and what those are made of."""
+    count = (4 if room.itemsize == 4 else 6) * TILE
+    starts, cells = _lent(whole, 0, count), _lent(whole, count, TILE)
+    return starts, _lent(room, 0, count), cells, _lent(room, count, TILE), _lent(room, count + TILE, TILE)
+
+
+@njit(**SUMS)
+def _place(taps, below, limit, shift, length, first):
+    """The taps of a tile of classes; those beyond the limit count for nothing."""
+    starts, weights, cells, x, near = taps
+    kind, size = weights.dtype.type, below.size
+    for c in range(size):
+        inside = below[c] <= limit
+        place = below[c] if inside else kind(0)
+        cell = _i32(place)
+        cells[c], x[c], near[c] = cell, place - kind(cell), kind(1) if inside else kind(0)
+    _weights(weights, x[:size], near)
+    shift, length, first = _i32(shift), _i32(length), _i32(first)
+    for i in range(weights.size // TILE):
+        part, tap = starts[i * TILE : (i + 1) * TILE], _i32(i)
+        for c in range(size):
+            part[c] = _i32(_start(_i32(cells[c] + tap), shift, length) + first)
 
 
 # ---- a row ---------------------------------------------------------------------------------------------------------
 
 
 @njit(**SUMS)
-def _survey(locations, other, ratio, rate, base, below):
+def _survey(locations, other, ratio, rate, base, below, distance):
     """How far each class is below the largest, in points of the table; infinite for an impossible one.
 
     Returns the largest location, NaN if one is; the sum; how many are possible, and whether for both alike. The
@@ -118,7 +137,7 @@ def _survey(locations, other, ratio, rate, base, below):
         below[k] = m
     top = top if total == total else np.nan
     for k in range(below.size):
-        below[k] = (top - below[k]) * rate
+        distance[k] = distance.dtype.type((top - below[k]) * rate)
     return top, total, count, unlike == 0
 
 
@@ -129,45 +148,45 @@ def _window(below, exponent, shift, length, nodes, step, tail):
     On their left the product of the CDFs has vanished, on their right it is one. How many classes are how far below the
     largest gives the bounds of S that tell.
     """
-    unit = _f64(_i64(1) << _i64(shift)) / step
-    near, far, remote = 0, 0, 0
+    kind, unit = exponent.dtype.type, _f64(_i64(1) << _i64(shift)) / step
+    near, far, remote = kind(0), kind(0), kind(0)
+    one, two, four = kind(unit), kind(2 * unit), kind(4 * unit)
     for k in range(below.size):
-        near += below[k] <= unit
-        far += below[k] <= 2 * unit
-        remote += below[k] <= 4 * unit
-    kind = exponent.dtype.type
-    one, two, four, rest = kind(near), kind(far - near), kind(remote - far), kind(below.size - remote)
-    here = _u64(exponent.itemsize // 4)  # the table itself, in the middle of its margin
-    a, b = _start(here, shift, length), _start(here + _u64(unit), shift, length)
-    c, d = _start(here + _u64(2 * unit), shift, length), _start(here + _u64(4 * unit), shift, length)
+        near += kind(1) if below[k] <= one else kind(0)
+        far += kind(1) if below[k] <= two else kind(0)
+        remote += kind(1) if below[k] <= four else kind(0)
+    remote, far, rest = remote - far, far - near, kind(below.size) - remote
+    here, s, length = _i32(exponent.itemsize // 4), _i32(shift), _i32(length)  # in the middle of the table's margin
+    a, b = exponent[_start(here, s, length) :], exponent[_start(_i32(here + _i32(unit)), s, length) :]
+    c, d = exponent[_start(_i32(here + _i32(2 * unit)), s, length) :], exponent[_start(_i32(here + _i32(4 * unit)), s, length) :]
     much, little = kind(tail), kind(np.exp(-tail))
-    before, until = 0, 0
-    for n in range(_u64(nodes)):
-        least = one * exponent[b + n] + two * exponent[c + n] + four * exponent[d + n]
-        most = one * exponent[a + n] + two * exponent[b + n] + four * exponent[c + n] + rest * exponent[d + n]
-        before += least >= much
-        until += most > little
-    first = max(before - 1, 0)
-    count = min((until - first + 8) // 8 * 8, nodes)
+    before, until = kind(0), kind(0)
+    for n in range(nodes):
+        before += kind(1) if near * b[n] + far * c[n] + remote * d[n] >= much else kind(0)
+    for n in range(nodes):
+        until += kind(1) if near * a[n] + far * b[n] + remote * c[n] + rest * d[n] > little else kind(0)
+    first = max(_i64(before) - 1, 0)
+    vectors = (_i64(until) - first + 8) // 8
+    if exponent.itemsize == 4:  # threes and fives
+        vectors = max(vectors + (vectors == 4 or vectors == 7), 3)
+    count = min(8 * vectors, nodes)
     return _u64(min(first, nodes - count)), _u64(count)
 
 
 @njit(**SUMS)
-def _accumulate(sums, wide, below, factors, limit, table, shift, length, first):
+def _accumulate(sums, wide, below, factors, limit, table, shift, length, first, taps):
     """The sums over the classes, at all nodes, of the table seen from each, times its factor if there are any."""
-    zero, factor = table.dtype.type(0), table.dtype.type(1)
+    starts, weights, _, _, _ = taps
     wide[:] = 0.0
-    k, classes = _u64(0), _u64(below.size)
-    while k < classes:
-        stop = min(k + _u64(_CLASSES), classes)
-        sums[:] = zero
-        while k < stop:
-            if below[k] <= limit:
-                cell = _u64(below[k])
-                if factors.size:
-                    factor = factors[k]
-                _add(sums, table, cell, table.dtype.type(below[k] - _f64(cell)), factor, shift, length, first)
-            k += _u64(1)
+    for k in range(0, below.size, TILE):
+        tile = below[k : k + TILE]
+        _place(taps, tile, limit, shift, length, first)
+        if factors.size:
+            for i in range(_u64(weights.size // TILE)):
+                for c in range(_u64(tile.size)):
+                    weights[i * _u64(TILE) + c] *= factors[_u64(k) + c]
+        sums[:] = 0
+        add_slices(sums, table, starts, weights, tile.size)
         for n in range(wide.size):
             wide[n] += _f64(sums[n])
 
@@ -175,13 +194,13 @@ def _accumulate(sums, wide, below, factors, limit, table, shift, length, first):
 @njit(**SUMS)
 def _expected(
     locations, other, ratio, rate, base, step, limit, tail, gumbel, exponent, hazard, drift, shift, length, nodes,
-    below, sums, wide, probabilities, results,
+    wide_below, below, sums, wide, taps, probabilities, results,
 ):
     """Fill results: E[max] beyond the largest location, in units of the wider noise; the largest location; sum; count;
     the derivative of the first in the scale, locations fixed; the mean of the locations, and of m where there is other.
     """
     kind = exponent.dtype.type
-    top, total, count, alike = _survey(locations, other, ratio, rate, base, below)
+    top, total, count, alike = _survey(locations, other, ratio, rate, base, wide_below, below)
     results[:] = 0.0
     results[1], results[2], results[3] = top, total, count
     if not alike or not (top > -np.inf) or not (top < np.inf):
@@ -192,7 +211,7 @@ def _expected(
         return
     first, size = _window(below, exponent, shift, length, nodes, step, tail)
     sums, wide = sums[:size], wide[:size]
-    _accumulate(sums, wide, below, sums[:0], limit, exponent, shift, length, first)
+    _accumulate(sums, wide, below, sums[:0], limit, exponent, shift, length, first, taps)
     product = 0.0
     for n in range(sums.size):
         sums[n] = exp(kind(-wide[n]))
@@ -200,50 +219,83 @@ def _expected(
         product += _f64(sums[n])
         sums[n] *= kind(step)
     results[0] = _EULER + step * (gumbel - product - _f64(_u64(nodes) - first - size))
-    for k in range(_u64(probabilities.size)):
-        p, m = kind(0), _f64(locations[base + k])
-        if below[k] <= limit:
-            cell = _u64(below[k])
-            x = kind(below[k] - _f64(cell))
-            p = _dot(sums, hazard, cell, x, shift, length, first)
-            if drift.size:
-                results[4] += _f64(_dot(sums, drift, cell, x, shift, length, first))
-                results[5] += _f64(p) * (top - below[k] / rate)
-                results[6] += _f64(p) * m
-        probabilities[k] = p if count > 1 or below[k] > 0 else kind(1)
-        if drift.size and m != -np.inf:
-            results[7] += m
+    starts, weights, _, _, _ = taps
+    for k in range(0, probabilities.size, TILE):
+        tile, part = below[k : k + TILE], probabilities[k : k + TILE]
+        if below.size > TILE:  # otherwise it is in place
+            _place(taps, tile, limit, shift, length, first)
+        part[:] = 0
+        dot_slices(sums, hazard, starts, weights, part, tile.size)
+    if count == 1:
+        for k in range(probabilities.size):
+            probabilities[k] = kind(1) if below[k] == 0 else kind(0)
+    for k in range(0, drift.size and below.size, TILE):
+        tile = below[k : k + TILE]
+        _place(taps, tile, limit, shift, length, first)
+        moved = np.zeros(TILE, exponent.dtype)
+        dot_slices(sums, drift, starts, weights, moved, tile.size)
+        for c in range(tile.size):
+            p, m = _f64(probabilities[k + c]), _f64(locations[base + _u64(k + c)])
+            results[4] += _f64(moved[c])
+            if m != -np.inf:
+                results[7] += m
+            if tile[c] <= limit:
+                results[5] += p * (top - tile[c] / rate)
+                results[6] += p * m
 
 
 @njit(**SUMS)
 def _probabilities_backward(
     locations, gradient, rate, base, step, limit, tail, exponent, hazard, bend, shift, length, nodes,
-    below, sums, wide, product, out,
+    wide_below, below, sums, wide, product, along, taps, out,
 ):
     kind = exponent.dtype.type
-    top, _, _, _ = _survey(locations, locations[:0], 0.0, rate, base, below)
+    top, _, _, _ = _survey(locations, locations[:0], 0.0, rate, base, wide_below, below)
     if not (top > -np.inf) or not (top < np.inf):
         out[:] = kind(np.nan)
         return
     first, size = _window(below, exponent, shift, length, nodes, step, tail)
     sums, wide, product = sums[:size], wide[:size], product[:size]
-    _accumulate(sums, wide, below, sums[:0], limit, exponent, shift, length, first)
+    _accumulate(sums, wide, below, sums[:0], limit, exponent, shift, length, first, taps)
     narrow = kind(step * step * rate / _f64(_i64(1) << _i64(shift)))
     for n in range(sums.size):
         product[n] = exp(kind(-wide[n])) * narrow
-    _accumulate(sums, wide, below, gradient, limit, hazard, shift, length, first)
+    _accumulate(sums, wide, below, gradient, limit, hazard, shift, length, first, taps)
     for n in range(sums.size):
         sums[n] = product[n] * kind(wide[n])
-    for k in range(_u64(below.size)):
-        out[k] = kind(0)
-        if below[k] <= limit:
-            cell = _u64(below[k])
-            x = kind(below[k] - _f64(cell))
-            along = _dot(product, bend, cell, x, shift, length, first) * gradient[k]
-            out[k] = -along - _dot(sums, hazard, cell, x, shift, length, first)
+    starts, weights, _, _, _ = taps
+    for k in range(0, below.size, TILE):
+        tile, part = below[k : k + TILE], out[k : k + TILE]
+        _place(taps, tile, limit, shift, length, first)
+        part[:] = 0
+        along[:] = 0
+        dot_slices(sums, hazard, starts, weights, part, tile.size)
+        dot_slices(product, bend, starts, weights, along, tile.size)
+        for c in range(tile.size):
+            part[c] = -along[c] * gradient[k + c] - part[c]
 
 
 # ---- jobs ----------------------------------------------------------------------------------------------------------
+
+
+@njit(**SUMS)
+def _rooms(kind, nodes, classes):
+    """The working memory of a thread: a few times the nodes, and one row."""
+    return np.empty(2 * nodes + classes + 9 * TILE, kind), np.empty(nodes + classes, _f64), np.empty(7 * TILE, _i32)
+
+
+@njit(**SUMS)
+def _lend(room, double, whole, nodes, classes):
+    """Sums at the nodes in the table's dtype and in double, distances of the classes in both, and the taps."""
+    here = nodes + TILE
+    sums, below = _lent(room, here, nodes), _lent(room, here + nodes, classes)
+    taps = _taps_in(room[here + nodes + classes :], whole)
+    return sums, _lent(double, 0, nodes), below, _lent(double, nodes, classes), taps
+
+
+@njit(**SUMS)
+def _alive(room, double, whole):
+    room[0], double[0], whole[0] = 0, 0, 0
 
 
 @njit(**SUMS)
@@ -261,7 +313,8 @@ def _expected_pieces(pointer, zero):
     exponents, hazards = array(here[11], tables * entries, zero), array(here[12], tables * entries, zero)
     drifts = array(here[13], tables * entries, zero)
     probabilities, results = array(here[15], size, zero), array(here[16], rows * 8, 0.0)
-    sums, wide, below = np.empty(nodes, exponents.dtype), np.empty(nodes, _f64), np.empty(classes, _f64)
+    room, double, whole = _rooms(exponents.dtype, nodes, classes)
+    sums, wide, below, wide_below, taps = _lend(room, double, whole, nodes, classes)
     first, last = next_piece(pointer)
     while first < last:
         for r in range(first, last):
@@ -283,13 +336,16 @@ def _expected_pieces(pointer, zero):
                 shift,
                 length,
                 nodes,
+                wide_below,
                 below,
                 sums,
                 wide,
+                taps,
                 probabilities[row] if probabilities.size else probabilities,
                 results[8 * r : 8 * r + 8],
             )
         first, last = next_piece(pointer)
+    _alive(room, double, whole)
 
 
 @njit(**SUMS)
@@ -305,8 +361,9 @@ def _probabilities_backward_pieces(pointer, zero):
     exponents, hazards = array(here[9], tables * entries, zero), array(here[10], tables * entries, zero)
     bends, tail = array(here[11], tables * entries, zero), bits(here[8])
     gradient, out = array(here[12], size, zero), array(here[13], size, zero)
-    sums, wide, below = np.empty(nodes, exponents.dtype), np.empty(nodes, _f64), np.empty(classes, _f64)
-    product = np.empty(nodes, exponents.dtype)
+    room, double, whole = _rooms(exponents.dtype, nodes, classes)
+    sums, wide, below, wide_below, taps = _lend(room, double, whole, nodes, classes)
+    product, along = _lent(room, 0, nodes), _lent(room, nodes, TILE)
     first, last = next_piece(pointer)
     while first < last:
         for r in range(first, last):
@@ -326,13 +383,17 @@ def _probabilities_backward_pieces(pointer, zero):
                 shift,
                 length,
                 nodes,
+                wide_below,
                 below,
                 sums,
                 wide,
                 product,
+                along,
+                taps,
                 out[row],
             )
         first, last = next_piece(pointer)
+    _alive(room, double, whole)
 
 
 def _expected_single(pointer):

@@ -73,7 +73,7 @@ def _tables(noise: Noise, scale: Tensor, room: float, dtype: torch.dtype) -> Tab
     step = accuracy.step / sharp
     mesh = accuracy.mesh * (2 / 3 if noise == "-gumbel" and sharp > 1 else 1)  # its -log F falls doubly exponentially
     left, fine = accuracy.left[noise], step / (1 << _SHIFT)
-    nodes = 8 * math.ceil((left + room + accuracy.tail) / step / 8)
+    nodes = 8 * max(math.ceil((left + room + accuracy.tail) / step / 8), 8)
     limit = accuracy.tail / fine
     length = nodes + math.ceil((limit + accuracy.near) / (1 << _SHIFT)) + 1
     before = accuracy.taps // 2 - 1
