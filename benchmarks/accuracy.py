@@ -125,10 +125,11 @@ def _rows(quantity: Quantity, settings: Settings) -> list[Row]:
     for name, count, run in ways:
         values: list[float] = []
         call = Call(partial(_keep, values, run), lambda _: None)
-        low, middle, high = quartiles(measure({name: call}, pace)[name])
+        seconds = measure({name: call}, pace)[name]
+        low, middle, high = quartiles(seconds)
         row: Row = {"quantity": quantity.name, "contender": name, "draws": count, "estimate": f"{values[-1]:.17g}"}
         row |= {"error": abs(values[-1] - truth), "standard_error": draws.std().item() / count**0.5 if count else ""}
-        row |= {"seconds": middle, "lower_quartile": low, "upper_quartile": high}
+        row |= {"seconds": middle, "lower_quartile": low, "upper_quartile": high, "rounds": len(seconds)}
         row |= {"machine": settings.machine, "device": settings.device, "threads": settings.threads}
         rows.append(row | {"version": f"softhot {version('softhot')}, torch {torch.__version__}"})
     return rows
