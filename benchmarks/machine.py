@@ -1,4 +1,4 @@
-"""The machine that is measured: its name, and how many of its cores every library may use."""
+"""The machine that is measured: its name, how many cores every library may use, and who else uses them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-__all__ = ["name", "restrict"]
+__all__ = ["elsewhere", "name", "restrict"]
 
 
 def name(device: str) -> str:
@@ -20,6 +20,16 @@ def name(device: str) -> str:
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
+
+
+def elsewhere() -> float:
+    """Seconds of processor time that were spent so far outside this process; zero where that is not known."""
+    try:
+        fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]  # of all cores, in ticks
+    except OSError:
+        return 0.0
+    user, nice, system, _idle, _waiting, *interrupts = (int(field) / os.sysconf("SC_CLK_TCK") for field in fields)
+    return user + nice + system + sum(interrupts) - sum(os.times()[:4])
 
 
 def restrict(threads: int | None) -> int:

@@ -14,9 +14,9 @@ from typing import Annotated
 import typer
 
 from benchmarks.agreement import FALSE_ALARM
-from benchmarks.contest import SHAPES
+from benchmarks.contest import DISTURBED, SHAPES
 from benchmarks.peers import TEMPERATURE
-from benchmarks.settings import RESULTS, launch
+from benchmarks.settings import RESULTS, TRIES, launch
 from benchmarks.timing import OURS, Row, read_csv, shorten
 from softhot.lab.files import write_text
 
@@ -49,6 +49,8 @@ def main(
     text = template.substitute(
         machines=_machines(files.values()),
         false_alarm=f"{FALSE_ALARM:g}",
+        disturbed=DISTURBED,
+        tries=TRIES,
         temperature=TEMPERATURE,
         sections="\n\n".join(_section(path, rows) for path, rows in files.items()),
     )
@@ -61,7 +63,9 @@ def _machines(files: Iterable[Sequence[Row]]) -> str:
     rows = [row for each in files for row in each]
     machines = dict.fromkeys(f"{row['machine']}, {row['device']}, {row['threads']} threads" for row in rows)
     versions = dict.fromkeys(part for row in rows for part in str(row["version"]).split(", ") if part)
-    return "\n".join(f"- {line}" for line in [*machines, ", ".join(versions)])
+    others = max(float(row.get("others", 0)) for row in rows)
+    lines = [*machines, ", ".join(versions), f"other processes used at most {others:.2f} cores meanwhile"]
+    return "\n".join(f"- {line}" for line in lines)
 
 
 def _section(path: Path, rows: Sequence[Row]) -> str:

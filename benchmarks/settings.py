@@ -17,8 +17,9 @@ from benchmarks.timing import Pace
 from softhot.lab.drawing import PICTURES
 from softhot.lab.files import make_folder
 
-__all__ = ["RESULTS", "Device", "Out", "Picture", "Quick", "Settings", "Threads", "console", "launch"]
+__all__ = ["RESULTS", "TRIES", "Device", "Out", "Picture", "Quick", "Settings", "Threads", "console", "launch"]
 
+TRIES = 3
 RESULTS = Path(__file__).parent / "results"
 
 Quick = Annotated[bool, typer.Option("--quick", help="Small shapes, few rounds and draws; torch compiles nothing.")]
@@ -62,6 +63,11 @@ class Settings:
     def pace(self) -> Pace:
         """How long each case is measured."""
         return Pace(rounds=3, fewest=2, budget=0.2, shortest=0.001) if self.quick else Pace()
+
+    @property
+    def tries(self) -> int:
+        """How often a case is measured at most, while other processes disturb it."""
+        return 1 if self.quick else TRIES
 
     @property
     def draws(self) -> int:

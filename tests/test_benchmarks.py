@@ -30,7 +30,7 @@ for script in ("sampler", "exact", "accuracy"):
         if end.code:
             raise
 """
-COSTS = {"task", "direction", "series", "shape", "rows", "classes", "contender", "ns_per_element", "ratio"}
+COSTS = {"task", "direction", "series", "shape", "rows", "classes", "contender", "ns_per_element", "ratio", "others"}
 ERRORS = {"quantity", "contender", "draws", "estimate", "error", "standard_error", "seconds"}
 COMMON = {"lower_quartile", "upper_quartile", "rounds", "machine", "device", "threads", "version"}
 
