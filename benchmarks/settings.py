@@ -19,7 +19,7 @@ from softhot.lab.files import make_folder
 
 __all__ = ["RESULTS", "TRIES", "Device", "Out", "Picture", "Quick", "Settings", "Threads", "console", "launch"]
 
-TRIES = 3
+TRIES = 2
 RESULTS = Path(__file__).parent / "results"
 
 Quick = Annotated[bool, typer.Option("--quick", help="Small shapes, few rounds and draws; torch compiles nothing.")]
