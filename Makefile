@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help compare picture test lint clean
+.PHONY: help compare picture bench test lint clean
 
 help: ## what the targets do
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -11,6 +11,12 @@ compare: .venv/ready ## make the environment and compare estimators and KL terms
 
 picture: .venv/ready ## draw the picture of the README again (needs a Chrome or Chromium)
 	$(BIN)/softhot compare --plot docs/overview.png
+
+bench: .venv/bench ## time softhot and its peers, and write docs/performance.md (about ten minutes; nothing else should run)
+	$(BIN)/python -m benchmarks.sampler
+	$(BIN)/python -m benchmarks.exact
+	$(BIN)/python -m benchmarks.accuracy
+	$(BIN)/python -m benchmarks.report
 
 test: .venv/ready ## make the environment and run the tests
 	$(BIN)/pytest -n auto
@@ -26,4 +32,8 @@ clean: ## remove the environment and the results
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+.venv/bench: .venv/ready
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[bench]'
 	touch $@

@@ -1,0 +1,133 @@
+"""docs/performance.md, written from the CSV files in benchmarks/results.
+
+Run: python -m benchmarks.report
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from pathlib import Path
+from string import Template
+from typing import Annotated
+
+import typer
+
+from benchmarks.agreement import FALSE_ALARM
+from benchmarks.contest import DISTURBED, SHAPES
+from benchmarks.peers import TEMPERATURE
+from benchmarks.settings import RESULTS, TRIES, launch
+from benchmarks.timing import OURS, Row, read_csv, shorten
+from softhot.lab.files import write_text
+
+__all__ = ["main"]
+
+HERE = Path(__file__).parent
+TITLES = {
+    "sampler": "Samples",
+    "exact": "Exact values beside one draw",
+    "accuracy": "Accuracy against time",
+}
+NOTES = {
+    "sampler": "`soft` and `hard` are gumbel_softmax; `rsample` and `log_prob` are the distributions'.",
+    "exact": "softhot's are exact. The others' are one draw of an estimate with that mean, an answer of another kind.",
+    "accuracy": "One variable of ten classes, without gradients. Errors are against quadrature in extended precision\n"
+    "that shares no code with softhot (`benchmarks/quadrature.py`). An estimate's error is one draw from a law whose\n"
+    "standard deviation is the standard error.",
+}
+
+
+def main(
+    results: Annotated[Path, typer.Option(help="Folder of the CSV files.")] = RESULTS,
+    out: Annotated[Path, typer.Option(help="File to write.")] = HERE.parent / "docs" / "performance.md",
+) -> None:
+    """Write docs/performance.md."""
+    files = {path: read_csv(path) for script in TITLES for path in sorted(results.glob(f"{script}-*.csv"))}
+    if not files:
+        raise ValueError(f"there is no CSV file in {str(results)!r}; run python -m benchmarks.sampler first.")
+    template = Template((HERE / "performance.template.md").read_text(encoding="utf-8"))
+    text = template.substitute(
+        machines=_machines(files.values()),
+        false_alarm=f"{FALSE_ALARM:g}",
+        disturbed=DISTURBED,
+        tries=TRIES,
+        temperature=TEMPERATURE,
+        sections="\n\n".join(_section(path, rows) for path, rows in files.items()),
+    )
+    write_text(out, text)
+    print(f"wrote {out}")
+
+
+def _machines(files: Iterable[Sequence[Row]]) -> str:
+    """What was measured, and with which versions."""
+    rows = [row for each in files for row in each]
+    machines = dict.fromkeys(f"{row['machine']}, {row['device']}, {row['threads']} threads" for row in rows)
+    versions = dict.fromkeys(part for row in rows for part in str(row["version"]).split(", ") if part)
+    others = max(float(row.get("others", 0)) for row in rows)
+    lines = [*machines, ", ".join(versions), f"other processes used at most {others:.2f} cores meanwhile"]
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _section(path: Path, rows: Sequence[Row]) -> str:
+    script, device = path.stem.rsplit("-", 1)
+    picture = path.with_suffix(".svg")
+    parts = [f"## {TITLES[script]} ({device})", NOTES[script]]
+    if picture.exists():
+        parts.append(f"![{TITLES[script]}](../benchmarks/results/{picture.name})")
+    return "\n\n".join([*parts, *(_errors(rows) if script == "accuracy" else _costs(rows))])
+
+
+def _costs(rows: Sequence[Row]) -> Iterable[str]:
+    """The range of the ratios, then a table for each task and direction: shapes by contenders."""
+    shown = [row for row in rows if row["series"] == SHAPES]
+    tasks = list(dict.fromkeys((row["task"], row["direction"]) for row in shown))
+    names = list(dict.fromkeys(row["contender"] for row in shown if row["contender"] != OURS))
+    summary = []
+    for task, direction in tasks:
+        own = [row for row in shown if (row["task"], row["direction"]) == (task, direction)]
+        ranges = [_range(row for row in own if row["contender"] == name) for name in names]
+        summary.append([f"{task}, {direction}", *ranges])
+    yield f"Smallest and largest ratio to {OURS} over the shapes:\n\n" + _markdown(["task", *names], summary)
+    for task, direction in tasks:
+        own = [row for row in shown if (row["task"], row["direction"]) == (task, direction)]
+        columns = list(dict.fromkeys(row["contender"] for row in own))
+        lines = []
+        for shape, group in groupby(own, key=lambda row: row["shape"]):
+            cells = {row["contender"]: _cell(row) for row in group}
+            lines.append([str(shape).replace("x", " × "), *(cells.get(name, "") for name in columns)])
+        yield f"**{task}, {direction}**\n\n" + _markdown(["shape", *columns], lines)
+
+
+def _range(rows: Iterable[Row]) -> str:
+    ratios = [float(row["ratio"]) for row in rows]
+    return f"{shorten(min(ratios))} to {shorten(max(ratios))}" if ratios else ""
+
+
+def _cell(row: Row) -> str:
+    time = shorten(row["ns_per_element"])
+    return time if row["contender"] == OURS else f"{time} ({shorten(row['ratio'])})"
+
+
+def _errors(rows: Sequence[Row]) -> Iterable[str]:
+    for quantity, group in groupby(rows, key=lambda row: row["quantity"]):
+        lines = [
+            [
+                row["contender"],
+                f"{row['draws']:,}" if row["draws"] else "",
+                f"{row['error']:.1e}",
+                f"{row['standard_error']:.1e}" if row["draws"] else "",
+                shorten(1e3 * row["seconds"]),
+            ]
+            for row in group
+        ]
+        columns = ["way", "draws", "error, nats", "standard error", "milliseconds"]
+        yield f"**{quantity}**\n\n" + _markdown(columns, lines)
+
+
+def _markdown(columns: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    rule = ["---", *["---:"] * (len(columns) - 1)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (columns, rule, *lines))
+
+
+if __name__ == "__main__":
+    launch(main)

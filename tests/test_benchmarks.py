@@ -1,0 +1,127 @@
+"""The benchmarks run where only torch is installed, write what they say, and refuse a contender that is wrong."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from benchmarks import accuracy, exact, quadrature, report, sampler
+from benchmarks.agreement import agree
+from benchmarks.peers import ours, torch_eager
+from benchmarks.settings import Settings, launch
+from benchmarks.timing import Call, Pace, measure, read_csv, summary
+from softhot.functional import gumbel_softmax
+
+ROOT = Path(__file__).parent.parent
+ALONE = """
+import runpy, sys
+sys.modules.update(jax=None, pyro=None, tensorflow_probability=None)
+for script in ("sampler", "exact", "accuracy"):
+    try:
+        runpy.run_module(f"benchmarks.{script}", run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        if end.code:
+            raise
+"""
+COSTS = {"task", "direction", "series", "shape", "rows", "classes", "contender", "ns_per_element", "ratio", "others"}
+ERRORS = {"quantity", "contender", "draws", "estimate", "error", "standard_error", "seconds"}
+COMMON = {"lower_quartile", "upper_quartile", "rounds", "machine", "device", "threads", "version"}
+
+
+def test_the_scripts_write_their_files(tmp_path):
+    options = ["--quick", "--threads", "1", "--picture", "html", "--out", str(tmp_path)]
+    done = subprocess.run([sys.executable, "-c", ALONE, *options], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for peer, missing in (("pyro", "pyro"), ("jax_jit", "jax"), ("tfp", "jax")):
+        assert re.search(f"^{peer} is skipped: .*{missing}", done.stdout, re.MULTILINE)
+    report.main(tmp_path, tmp_path / "performance.md")
+    written = (tmp_path / "performance.md").read_text()
+    for script, columns in (("sampler", COSTS), ("exact", COSTS), ("accuracy", ERRORS)):
+        rows = read_csv(tmp_path / f"{script}-cpu.csv")
+        assert set(rows[0]) == columns | COMMON
+        assert all(row["threads"] == 1 and row["device"] == "cpu" for row in rows)
+        assert "plotly" in (tmp_path / f"{script}-cpu.html").read_text()
+        assert f"## {report.TITLES[script]} (cpu)" in written
+
+
+@pytest.mark.parametrize("option", [{"threads": 0}, {"device": "tpu"}, {"picture": "gif"}])
+def test_a_bad_option_is_refused(option, tmp_path):
+    given = {"quick": True, "threads": None, "device": "cpu", "out": tmp_path, "picture": "svg"} | option
+    with pytest.raises(ValueError, match=f"--{next(iter(option))} {next(iter(option.values()))} is n"):
+        Settings.of(**given)
+
+
+def test_a_refusal_is_one_line(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["accuracy", "--device", "tpu"])
+    with pytest.raises(SystemExit, match="2"):
+        launch(accuracy.main)
+    assert capsys.readouterr().err == "--device tpu is neither cpu nor cuda.\n"
+
+
+def too_warm(logits: Any, prior: Any, key: Any) -> Any:
+    return gumbel_softmax(logits, tau=0.55)
+
+
+def another_noise(logits: Any, prior: Any, key: Any) -> Any:
+    return ((logits + torch.randn_like(logits)) / 0.5).softmax(-1)
+
+
+def no_gradient_to_logits(logits: Any, prior: Any, key: Any) -> Any:
+    return gumbel_softmax(logits.detach(), tau=0.5) + 0 * logits
+
+
+def not_normalised(logits: Any, prior: Any, key: Any) -> Any:
+    sample = gumbel_softmax(logits, tau=0.5)
+    return sample + 1e-3 * torch.randn_like(sample)
+
+
+@pytest.mark.parametrize("wrong", [too_warm, another_noise, no_gradient_to_logits, not_normalised])
+def test_a_wrong_sampler_is_found(wrong):
+    task = next(task for task in sampler.TASKS if task.name == "soft")
+    assert agree([torch_eager("cpu")], [task], 100_000) == 2
+    with pytest.raises(AssertionError, match="wrong, soft: "):
+        agree([replace(ours("cpu"), name="wrong", functions={"soft": wrong})], [task], 100_000)
+
+
+@pytest.mark.parametrize("name", ["KL", "KL, equal temperatures", "entropy"])
+def test_a_wrong_exact_value_is_found(name):
+    task = next(task for task in exact.TASKS if task.name == name)
+    right = ours("cpu").functions[name]
+    wrong = replace(ours("cpu"), name="wrong", functions={name: lambda *given: 1.0001 * right(*given)})
+    with pytest.raises(AssertionError, match=f"wrong, {name}: "):
+        agree([wrong], [task], 100)
+    untrue = replace(task, mean=lambda *given: 1.1 * task.mean(*given))
+    with pytest.raises(AssertionError, match=f"torch, {name}: "):
+        agree([torch_eager("cpu")], [untrue], 10_000)
+
+
+@pytest.mark.parametrize("quantity", accuracy.QUANTITIES, ids=lambda quantity: quantity.name)
+def test_a_wrong_truth_is_found(quantity):
+    truth = quantity.truth()
+    draws = torch.full((100,), truth)
+    accuracy.check(quantity, truth, draws)
+    with pytest.raises(AssertionError):
+        accuracy.check(quantity, truth * (1 + 1e-12), draws)
+    with pytest.raises(AssertionError, match="standard errors"):
+        accuracy.check(quantity, truth, draws + 1.0 + 0.1 * torch.randn(100))
+
+
+def test_quadrature_knows_closed_forms():
+    uniform = quadrature.entropy([0.0, 0.0], 1.0)  # of two classes at temperature 1: a uniform variable
+    assert uniform == pytest.approx(0.0, abs=1e-14)
+    assert quadrature.kl([0.3, -1.0, 0.2], 0.7, [0.3, -1.0, 0.2], 0.7) == pytest.approx(0.0, abs=1e-14)
+
+
+def test_contenders_take_turns():
+    order: list[str] = []
+    calls = {name: Call(lambda name=name: order.append(name), lambda _: None) for name in ("softhot", "other")}
+    seconds = measure(calls, Pace(rounds=4, fewest=4, budget=0.0, shortest=0.0))
+    assert order[4:] == ["softhot", "other", "other", "softhot"] * 2
+    assert [row["rounds"] for row in summary(seconds, 1)] == [4, 4]
