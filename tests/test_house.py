@@ -6,7 +6,8 @@ from pathlib import Path
 import softhot
 
 SOURCE = Path(softhot.__file__).parent
-ROOMS = ["names", "kernels", "functional", "distributions", "kl", "estimators", "bounds", "testing", "problems", "lab", "cli"]
+ROOMS = ["names", "kernels", "functional", "distributions", "kl", "estimators", "bounds", "testing", "problems"]
+ROOMS += ["lab", "cli"]
 
 
 def imports():

@@ -1,8 +1,8 @@
 r"""Discrete choices: expected maxima and choice probabilities, each with its analytic derivative.
 
-The locations are :math:`m`, or :math:`b = o - s m` where there are others, o, and s is also the scale of the noise: with
-those the divergence of two relaxed variables needs no pass over memory of its own. A class impossible in both, -inf,
-does not count; one that is impossible in one of the two makes the value infinite.
+The locations are :math:`m`, or :math:`b = o - s m` where there are others, o, and s is also the scale of the noise:
+with those the divergence of two relaxed variables needs no pass over memory of its own. A class impossible in both,
+-inf, does not count; one that is impossible in one of the two makes the value infinite.
 """
 
 from __future__ import annotations
@@ -26,11 +26,14 @@ _TABLES = 32  # built at once: bounds the working memory where every row has its
 
 
 class Expected(NamedTuple):
-    """Of each row, in float64: the expected maximum, the sum of the locations, the number of possible classes, one number if it is the same."""
+    """Of each row, in float64: the expected maximum, the sum of the locations, and the number of possible classes.
+
+    That number is a float where all classes of all rows are possible.
+    """
 
     value: Tensor
     total: Tensor
-    count: Tensor | float
+    possible: Tensor | float
 
 
 def expected(locations: Tensor, other: Tensor | None, scale: float | Tensor, noise: Noise) -> Expected:
@@ -88,9 +91,7 @@ class _Expected(torch.autograd.Function):
         above, _, total, count, *slopes = (part.reshape(batch) for part in rows.unbind(-1))
         ctx.noise, ctx.scale, ctx.tensor_scale = noise, scale, isinstance(scale, Tensor)
         ctx.full = bool((count == locations.shape[-1]).all())
-        ctx.save_for_backward(
-            locations, other, probable, *(scale, above, *slopes) if isinstance(scale, Tensor) else ()
-        )
+        ctx.save_for_backward(locations, other, probable, *(scale, above, *slopes) if isinstance(scale, Tensor) else ())
         ctx.mark_non_differentiable(count)
         return above, total, count
 
@@ -163,23 +164,21 @@ def _spread(probable: Tensor, by_value: Tensor, by_total: Tensor, locations: Ten
 
 def _survey(
     locations: Tensor, other: Tensor | None, scale: float | Tensor, noise: Noise, probable: bool, drift: bool
-) -> tuple[Tensor, Tensor | None]:
+) -> tuple[Tensor, Tensor]:
     """The numbers of each row, the first turned into the expected maximum, and the choice probabilities if wanted."""
-    cpu = compiled("choice_cpu")
-    locations = locations.detach().contiguous()
-    other = None if other is None else other.detach().contiguous()
+    cpu: Any = compiled("choice_cpu")
     rows = torch.empty((*locations.shape[:-1], STRIDE), dtype=torch.float64)
-    chances = torch.empty_like(locations) if probable else None
+    chances = torch.empty_like(locations, memory_format=torch.contiguous_format) if probable else locations.new_empty(0)
     for part, table, scales in _parts(locations, scale, noise):
-        views = [None if x is None else x.view(-1, x.shape[-1])[part] for x in (locations, other, chances, rows)]
-        m, o, p, numbers = views
+        m, numbers = _rows(locations, part), _rows(rows, part)
         run(
-            cpu.expected_body(m.dtype),  # type: ignore[union-attr]
+            cpu.expected_body(m.dtype),
             m.shape,
             *(table.step, table.shift, table.length, table.nodes, len(scales)),
-            *(m, o, scales, table.rates(scales), table.limit, table.tail),
+            *(m, None if other is None else _rows(other, part)),
+            *(scales, table.rates(scales), table.limit, table.tail),
             *(table.exponent, table.hazard if probable else None, table.drift if drift else None, table.gumbel),
-            *(p, numbers),
+            *(_rows(chances, part) if probable else None, numbers),
         )
         numbers[:, 0] *= scales.clamp_min(1.0).repeat_interleave(len(m) // len(scales))
     rows[..., 0] += rows[..., 1]
@@ -188,18 +187,22 @@ def _survey(
 
 def _curve(locations: Tensor, scale: float | Tensor, noise: Noise, gradient: Tensor) -> Tensor:
     """The product of the gradient in the choice probabilities with their derivatives in the locations."""
-    cpu = compiled("choice_cpu")
-    locations, gradient = locations.detach().contiguous(), gradient.contiguous()
-    out = torch.empty_like(locations)
+    cpu: Any = compiled("choice_cpu")
+    out = torch.empty_like(locations, memory_format=torch.contiguous_format)
     for part, table, scales in _parts(locations, scale, noise):
-        m, g, o = (x.view(-1, x.shape[-1])[part] for x in (locations, gradient, out))
+        m = _rows(locations, part)
         run(
-            cpu.probabilities_backward_body(m.dtype),  # type: ignore[union-attr]
+            cpu.probabilities_backward_body(m.dtype),
             m.shape,
             *(table.step, table.shift, table.length, table.nodes, len(scales)),
-            *(m, table.rates(scales), table.limit, table.tail, table.exponent, table.hazard, table.bend, g, o),
+            *(m, table.rates(scales), table.limit, table.tail, table.exponent, table.hazard, table.bend),
+            *(_rows(gradient, part), _rows(out, part)),
         )
     return out
+
+
+def _rows(x: Tensor, part: slice) -> Tensor:
+    return x.detach().contiguous().view(-1, x.shape[-1])[part]
 
 
 def _parts(locations: Tensor, scale: float | Tensor, noise: Noise) -> Any:

@@ -11,7 +11,6 @@ With :math:`S_i = \sum_k A(x_i - m_k)` at node i and :math:`\Pi_i = e^{-S_i}`, t
 
 from __future__ import annotations
 
-# mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator"
 from functools import lru_cache
 from typing import Any
 
@@ -55,10 +54,15 @@ def _weights(weights, x, near): ...
 
 @overload(_weights, jit_options=SUMS)
 def _weights_of(weights, x, near):
-    """Weights of Lagrange interpolation at the fractions x of a cell: on -1, ..., 2, or -2, ..., 3; zero if not near."""
+    """Weights of Lagrange interpolation at fractions x of a cell: on -1, ..., 2, or -2, ..., 3; zero if not near."""
 
     def single(weights, x, near):
-        one, two, three, four = weights[:TILE], weights[TILE : 2 * TILE], weights[2 * TILE : 3 * TILE], weights[3 * TILE :]
+        one, two, three, four = (
+            weights[:TILE],
+            weights[TILE : 2 * TILE],
+            weights[2 * TILE : 3 * TILE],
+            weights[3 * TILE :],
+        )
         for c in range(x.size):
             one[c] = -x[c] * (x[c] - _f32(1)) * (x[c] - _f32(2)) * _f32(1 / 6) * near[c]
         for c in range(x.size):
@@ -83,7 +87,7 @@ def _weights_of(weights, x, near):
 
 @njit(**SUMS)
 def _lent(room, start, size):
-    """A part of an array that does not count who holds it: counting takes longer than a short row. See that it lives."""
+    """A part of an array that does not count who holds it, which takes longer than a short row. See that it lives."""
     return array(room.ctypes.data + room.itemsize * start, size, room.dtype.type(0))
 
 
@@ -158,7 +162,10 @@ def _window(below, exponent, shift, length, nodes, step, tail):
     remote, far, rest = remote - far, far - near, kind(below.size) - remote
     here, s, length = _i32(exponent.itemsize // 4), _i32(shift), _i32(length)  # in the middle of the table's margin
     a, b = exponent[_start(here, s, length) :], exponent[_start(_i32(here + _i32(unit)), s, length) :]
-    c, d = exponent[_start(_i32(here + _i32(2 * unit)), s, length) :], exponent[_start(_i32(here + _i32(4 * unit)), s, length) :]
+    c, d = (
+        exponent[_start(_i32(here + _i32(2 * unit)), s, length) :],
+        exponent[_start(_i32(here + _i32(4 * unit)), s, length) :],
+    )
     much, little = kind(tail), kind(np.exp(-tail))
     before, until = kind(0), kind(0)
     for n in range(nodes):
@@ -193,8 +200,28 @@ def _accumulate(sums, wide, below, factors, limit, table, shift, length, first, 
 
 @njit(**SUMS)
 def _expected(
-    locations, other, ratio, rate, base, step, limit, tail, gumbel, exponent, hazard, drift, shift, length, nodes,
-    wide_below, below, sums, wide, taps, probabilities, results,
+    locations,
+    other,
+    ratio,
+    rate,
+    base,
+    step,
+    limit,
+    tail,
+    gumbel,
+    exponent,
+    hazard,
+    drift,
+    shift,
+    length,
+    nodes,
+    wide_below,
+    below,
+    sums,
+    wide,
+    taps,
+    probabilities,
+    results,
 ):
     """Fill results: E[max] beyond the largest location, in units of the wider noise; the largest location; sum; count;
     the derivative of the first in the scale, locations fixed; the mean of the locations, and of m where there is other.
@@ -246,8 +273,27 @@ def _expected(
 
 @njit(**SUMS)
 def _probabilities_backward(
-    locations, gradient, rate, base, step, limit, tail, exponent, hazard, bend, shift, length, nodes,
-    wide_below, below, sums, wide, product, along, taps, out,
+    locations,
+    gradient,
+    rate,
+    base,
+    step,
+    limit,
+    tail,
+    exponent,
+    hazard,
+    bend,
+    shift,
+    length,
+    nodes,
+    wide_below,
+    below,
+    sums,
+    wide,
+    product,
+    along,
+    taps,
+    out,
 ):
     kind = exponent.dtype.type
     top, _, _, _ = _survey(locations, locations[:0], 0.0, rate, base, wide_below, below)

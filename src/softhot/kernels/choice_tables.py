@@ -34,7 +34,10 @@ _SINGLE = _Accuracy(0.55, 0.22, 10, 4, 18.0, {"gumbel": 6.0, "-gumbel": 18.0, "n
 
 @dataclass(frozen=True)
 class Tables:
-    """One table for each of a few scales; see `choice_cpu`. `gumbel` is the sum of a Gumbel variable's CDF at the nodes."""
+    """One table for each of a few scales; see `choice_cpu`.
+
+    `gumbel` is the sum of a Gumbel variable's CDF at the nodes, and `bend` the table of D'.
+    """
 
     step: float
     shift: int

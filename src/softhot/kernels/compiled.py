@@ -6,7 +6,6 @@ vectorised, loops run over slices or unsigned offsets: Numba lets signed ones be
 
 from __future__ import annotations
 
-# mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator"
 from typing import Any
 
 import numpy as np

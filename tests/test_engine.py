@@ -1,0 +1,158 @@
+"""The compiled exact values against the plain-torch ones, which other tests hold to what we did not write."""
+
+import math
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from softhot.functional import choice_probabilities, expected_max, relaxed_entropy, relaxed_kl, relaxed_mean
+from softhot.kernels import choice, choice_tables, routes
+from softhot.kernels.choice import expected, expected_reference, probabilities
+from softhot.kernels.choice_reference import Choice
+
+LIMIT = {torch.float64: 1e-12, torch.float32: 1e-6}
+SCALES = {"gumbel": (1e-3, 0.7, 1.0, 30.0), "-gumbel": (0.05, 1.0, 8.0), "normal": (0.1, 1.0, 20.0)}
+CASES = [(noise, scale) for noise, scales in SCALES.items() for scale in scales]
+cases = pytest.mark.parametrize(("noise", "scale"), CASES)
+dtypes = pytest.mark.parametrize("dtype", LIMIT, ids=str)
+classes = pytest.mark.parametrize("count", [1, 2, 5, 33, 700])
+
+
+def logits(*shape, dtype, seed=0, spread=3.0):
+    drawn = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)) * spread
+    return drawn.to(dtype)
+
+
+def close(value, wanted, dtype, of=1.0):
+    torch.testing.assert_close(value.double(), wanted.double(), rtol=of * LIMIT[dtype], atol=of * LIMIT[dtype])
+
+
+@cases
+@dtypes
+@classes
+@pytest.mark.parametrize("learned", [False, True], ids=["number", "learned"])
+def test_values_and_gradients(noise, scale, dtype, count, learned):
+    m = logits(4, count, dtype=dtype).requires_grad_()
+    other = logits(4, count, dtype=dtype, seed=1, spread=1.0).requires_grad_() if noise == "-gumbel" else None
+    s = torch.tensor(scale, dtype=torch.float64, requires_grad=True) if learned else scale
+    leaves = [x for x in (m, other, s) if isinstance(x, torch.Tensor)]
+    compiled = expected(m, other, s, noise)
+    reference = expected_reference(m.double(), None if other is None else other.double(), s, noise)
+    assert compiled.possible == count
+    size = 1 + scale
+    close(compiled.value, reference.value, dtype, size)
+    close(compiled.total, reference.total, dtype, count)
+    weights = logits(2, 4, dtype=torch.float64, seed=2, spread=1.0)
+    found = torch.autograd.grad(compiled[:2], leaves, list(weights))
+    wanted = torch.autograd.grad(reference[:2], leaves, list(weights))
+    for one, two in zip(found, wanted, strict=True):
+        close(one, two, dtype, size * max(1.0, two.abs().max().item()))
+
+
+@cases
+@dtypes
+@classes
+def test_probabilities_and_their_gradients(noise, scale, dtype, count):
+    m = logits(4, count, dtype=dtype).requires_grad_()
+    compiled, reference = probabilities(m, scale, noise), Choice(m.double(), scale, noise).probabilities()
+    close(compiled, reference, dtype)
+    weights = logits(4, count, dtype=dtype, seed=2, spread=1.0)
+    found, wanted = (torch.autograd.grad((p * weights).sum(), m)[0] for p in (compiled, reference))
+    close(found, wanted, dtype, 4 * max(1.0, wanted.abs().max().item()))
+
+
+def test_the_comparison_sees_a_wrong_table(monkeypatch):
+    right = choice_tables.tables
+
+    def wrong(*arguments):
+        table = right(*arguments)
+        return choice_tables.Tables(**{**vars(table), "exponent": table.exponent * (1 + 1e-5)})
+
+    monkeypatch.setattr(choice, "tables", wrong)
+    m = logits(4, 5, dtype=torch.float32)
+    with pytest.raises(AssertionError, match="not close"):
+        close(expected(m, None, 0.7, "gumbel").value, expected_reference(m, None, 0.7, "gumbel").value, torch.float32)
+
+
+@pytest.mark.parametrize("learned", [False, True], ids=["number", "learned"])
+def test_derivatives_of_derivatives(learned):
+    m, other = logits(3, 4, dtype=torch.float64).requires_grad_(), logits(3, 4, dtype=torch.float64, seed=1)
+    s = torch.tensor(0.8, dtype=torch.float64, requires_grad=True) if learned else 0.8
+    leaves = (m, s) if learned else (m,)
+
+    def functions(m, s=s):
+        return relaxed_kl(m, 1.0, other, s), relaxed_entropy(m, s), relaxed_mean(m, s)
+
+    torch.autograd.gradcheck(functions, leaves)
+    torch.autograd.gradgradcheck(functions, leaves)
+
+
+def test_each_row_may_have_its_own_scale():
+    m = logits(3, 50, 4, dtype=torch.float64).requires_grad_()
+    s = torch.linspace(0.1, 3.0, 150, dtype=torch.float64).view(3, 50).requires_grad_()
+    for t in (s, s[:, :1], s[0]):
+        value = relaxed_entropy(m, t)
+        wanted = [relaxed_entropy(m[i, j], t.expand(3, 50)[i, j].item()) for i in range(3) for j in range(50)]
+        close(value.flatten(), torch.stack(wanted), torch.float64, 10.0)
+        (slope,) = torch.autograd.grad(value.sum(), s, retain_graph=True)
+        step = 1e-5
+        raised, lowered = (relaxed_entropy(m, t.detach() + sign * step).sum() for sign in (1, -1))
+        torch.testing.assert_close(slope.sum(), (raised - lowered) / (2 * step), rtol=1e-6, atol=1e-6)
+
+
+@dtypes
+def test_impossible_and_unknown_classes(dtype):
+    inf, nan = math.inf, math.nan
+    m = torch.tensor([[0.0, -inf, 1.0], [nan, 0.0, 0.0], [-inf, 2.0, -inf]], dtype=dtype)
+    p = choice_probabilities(m, 0.5)
+    close(p[0, [0, 2]], choice_probabilities(m[0, [0, 2]], 0.5), dtype)
+    assert p[0, 1] == 0
+    assert p[1].isnan().all()
+    assert p[2].tolist() == [0.0, 1.0, 0.0]
+    assert expected(m, None, 0.5, "gumbel").possible.tolist()[::2] == [2.0, 1.0]
+    assert torch.equal(expected_max(m[:, :0], 0.5), torch.full((3,), -inf, dtype=dtype))
+
+
+@dtypes
+def test_the_number_of_threads_changes_nothing(dtype):
+    m, before = logits(3000, 17, dtype=dtype), torch.get_num_threads()
+    results = []
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        results.append(choice_probabilities(m, 0.5))
+    torch.set_num_threads(before)
+    assert torch.equal(results[0], results[1])
+    assert torch.equal(results[0], results[2])
+
+
+def test_without_the_compiler(monkeypatch):
+    m, other = logits(3, 4, dtype=torch.float32), logits(3, 4, dtype=torch.float32, seed=1)
+    with_it = relaxed_kl(m, 0.7, other, 0.5), relaxed_entropy(m, 0.7), relaxed_mean(m, 0.7)
+    monkeypatch.setattr(choice, "compiled", lambda name: None)
+    assert routes.compiled("no such module") is None
+    without = relaxed_kl(m, 0.7, other, 0.5), relaxed_entropy(m, 0.7), relaxed_mean(m, 0.7)
+    for one, two in zip(with_it, without, strict=True):
+        close(one, two, torch.float32, 10.0)
+
+
+MANY = """
+import resource, torch
+from softhot.functional import relaxed_kl
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+q, p = torch.randn({shape}, requires_grad=True), torch.randn({shape})
+relaxed_kl(q[:, :9], 0.7, p[:, :9], 0.5).sum().backward()
+before = peak()
+relaxed_kl(q, 0.7, p, 0.5).sum().backward()
+assert q.grad.isfinite().all()
+print((peak() - before) / 1024 / (q.numel() * 4 / 2**20))
+"""
+
+
+@pytest.mark.parametrize("shape", [(64, 50_000), (1, 1_000_000)], ids=str)
+def test_memory_for_many_classes(shape):
+    """The probabilities and the gradient, each of the size of the input, and one row in double; nothing per node."""
+    code = MANY.format(shape=shape)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 8  # in sizes of the input
