@@ -252,15 +252,17 @@ def test_gradients_are_those_of_the_formulas(t: float) -> None:
 
 
 @pytest.mark.parametrize("t", [0.3, 1.0, 4.0])
-def test_samples_are_those_of_torch(t: float) -> None:
-    logits = LOGITS["batch"]
+def test_samples_have_the_law_of_those_of_torch(t: float) -> None:
+    logits = LOGITS["batch"].expand(DRAWS, 2, 3, 2)
     for estimator, hard in ((GumbelSoftmax(temperature=t), False), (StraightThroughGumbelSoftmax(temperature=t), True)):
         seen: list[Tensor] = []
         estimator(recorded(linear, seen), logits, generator=seeded(1))
-        with torch.random.fork_rng():
-            torch.manual_seed(1)
-            expected = functional.gumbel_softmax(logits[None], t, hard=hard)
-        torch.testing.assert_close(seen[0], expected)
+        theirs, warmer = (functional.gumbel_softmax(logits, u, hard=hard) for u in (t, 1.5 * t))
+        for power in (1, 2):
+            assert_mean((seen[0][0] ** power - theirs**power).float(), torch.zeros(2, 3, 2))
+        if not hard:
+            with pytest.raises(AssertionError, match="standard errors"):
+                assert_mean((seen[0][0] ** 2 - warmer**2).float(), torch.zeros(2, 3, 2))
 
 
 @cases()

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.func import vmap
 from torch.nn.functional import gumbel_softmax as torch_gumbel_softmax
 from torch.nn.functional import one_hot
 
@@ -88,8 +89,23 @@ def test_dtypes() -> None:
     for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
         assert gumbel_softmax(LOGITS.to(dtype)).dtype == dtype
         assert gumbel_log_softmax(LOGITS.to(dtype)).dtype == torch.promote_types(dtype, torch.float32)
-    low = gumbel_softmax(LOGITS.half(), generator=seeded())
-    assert torch.equal(low, gumbel_softmax(LOGITS, generator=seeded()).half())
+
+
+@samplers()
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_half_precision_is_computed_in_single(sample: Callable[..., Tensor], dtype: torch.dtype) -> None:
+    logits = torch.randn(500, 30, generator=seeded()).to(dtype).requires_grad_()
+    low, single = (sample(x, generator=seeded()) for x in (logits, logits.float()))
+    assert torch.equal(low, single.to(low.dtype))
+    if low.requires_grad:
+        assert torch.autograd.grad(low.sum(), logits)[0].dtype == dtype
+
+
+@samplers()
+@pytest.mark.parametrize("dtype", [torch.int64, torch.complex64], ids=str)
+def test_other_numbers_are_refused(sample: Callable[..., Tensor], dtype: torch.dtype, unchecked: None) -> None:
+    with pytest.raises(TypeError, match=r"use logits.float\(\)"):
+        sample(torch.zeros(2, 3, dtype=dtype))
 
 
 @samplers()
@@ -104,6 +120,39 @@ def test_generators(sample: Callable[..., Tensor]) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(1)
         assert torch.equal(sample(logits), first)
+
+
+@samplers()
+def test_what_a_call_takes_of_a_generator(sample: Callable[..., Tensor]) -> None:
+    """As much for a small sample as for a large one; the next call has other numbers."""
+    small, large = torch.zeros(1, 3), torch.zeros(1000, 30)
+    generator, other = seeded(), seeded()
+    first = sample(large, generator=generator)
+    sample(small, generator=other)
+    assert torch.equal(generator.get_state(), other.get_state())
+    second = sample(large, generator=generator)
+    assert torch.equal(second, sample(large, generator=other))
+    assert not torch.equal(second, first)
+
+
+@samplers()
+def test_randomness_of_vmap(sample: Callable[..., Tensor]) -> None:
+    logits = torch.zeros(4, 3, 1000)
+    same, different = (vmap(sample, randomness=randomness)(logits) for randomness in ("same", "different"))
+    assert torch.equal(same, same[:1].expand_as(same))
+    assert len(different.unique(dim=0)) == 4
+    nested = vmap(vmap(sample, randomness="different"), randomness="different")(logits)
+    assert len(nested.flatten(0, 1).unique(dim=0)) == 12
+    with pytest.raises(RuntimeError, match="randomness"):
+        vmap(sample)(logits)
+
+
+@samplers()
+def test_devices(sample: Callable[..., Tensor]) -> None:
+    logits = torch.zeros(3, 4, requires_grad=True)
+    with torch.device("meta"):  # whatever the default one
+        assert sample(logits).device == logits.device
+    assert sample(logits.to("meta")).device.type == "meta"
 
 
 @samplers()
@@ -166,7 +215,7 @@ def test_the_gradient_of_straight_through_is_that_of_softmax() -> None:
 def test_the_gradient_of_hard_samples_is_that_of_soft_ones() -> None:
     logits = LOGITS[0].double()
     hard, soft = (jacobian(lambda x, h=h: gumbel_softmax(x, 0.4, h, generator=seeded()), logits) for h in (True, False))
-    assert torch.equal(hard, soft)
+    torch.testing.assert_close(hard, soft)
     z = gumbel_softmax(logits, 0.4, generator=seeded())
     torch.testing.assert_close(soft, softmax_jacobian(z) / 0.4)
     x = logits.requires_grad_()
@@ -230,14 +279,25 @@ def test_the_signature_is_that_of_torch() -> None:
     assert all(p.kind is p.KEYWORD_ONLY for p in ours[len(theirs) :])
 
 
-@pytest.mark.parametrize("arguments", [(), (2,), (0.5, True), (0.5, False, 1e-10), (0.5, True, 1e-10, 0)], ids=str)
+@pytest.mark.parametrize("arguments", [(), (2,), (0.5, True), (0.5, False, 1e-10), (0.5, True, 1e-10, 1)], ids=str)
 def test_calls_of_torch_work_unchanged(arguments: tuple[Any, ...]) -> None:
-    """Down to the draws, where the seed is the same."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        theirs = torch_gumbel_softmax(LOGITS, *arguments)
-        torch.manual_seed(0)
-        torch.testing.assert_close(gumbel_softmax(LOGITS, *arguments), theirs)
+    """By position and by name, with samples of the same law from other random numbers."""
+    logits = LOGITS.expand(20_000, 2, 4)
+    ours, theirs, others = (
+        f(x, *arguments)
+        for f, x in ((gumbel_softmax, logits), (torch_gumbel_softmax, logits), (torch_gumbel_softmax, logits.square()))
+    )
+    assert torch.equal((ours == ours.round()).all(), torch.tensor(True in arguments))
+    for power in (1, 2):
+        assert_mean(ours**power - theirs**power, torch.zeros(2, 4))
+        with pytest.raises(AssertionError, match="standard errors"):
+            assert_mean(ours**power - others**power, torch.zeros(2, 4))
+    names = dict(zip(("tau", "hard", "eps", "dim"), arguments, strict=False))
+    first, second = (
+        gumbel_softmax(logits, *arguments, generator=seeded()),
+        gumbel_softmax(logits, **names, generator=seeded()),
+    )
+    assert torch.equal(first, second)
 
 
 @pytest.mark.parametrize("tau", [0, 0.0, -1.0, math.nan, math.inf])

@@ -7,11 +7,16 @@ import math
 import torch
 from torch import Tensor
 
+from softhot.kernels.routes import unseen
+
 __all__ = ["positive"]
 
 
 def positive(name: str, value: float | Tensor, batch: torch.Size) -> float | Tensor:
-    """The value, if it is a finite positive number or a tensor of such that broadcasts with the batch."""
+    """The value, if it is a finite positive number or a tensor of such that broadcasts with the batch.
+
+    Where values cannot be seen, since they are compiled or mapped, only their shape is checked.
+    """
     if not isinstance(value, Tensor):
         if not 0 < value < math.inf:
             raise ValueError(f"{name}={value} is not a positive finite number; use {name}=1.0, for example.")
@@ -28,6 +33,8 @@ def positive(name: str, value: float | Tensor, batch: torch.Size) -> float | Ten
             )
     else:
         value = value.reshape(())
+    if unseen(value):
+        return value
     low, high = value.detach().aminmax() if value.numel() else (1.0, 1.0)
     if not (low > 0 and high < math.inf):
         raise ValueError(

@@ -3,8 +3,8 @@
 At a low temperature most entries of a relaxed one-hot sample underflow to zero, and its density, which is a function
 of their logarithms, can no longer be computed from it. Whoever draws a relaxed sample therefore leaves its logarithm
 here; it is found again by the identity of the tensor, and goes when the tensor goes. The sample stays a plain tensor.
-A slice, a copy or a detached view of it is another tensor, and its logarithm is computed from it: keep samples in log
-space (ExpRelaxedOneHotCategorical) where that matters.
+A slice, a copy or a detached view of it is another tensor, and its logarithm is computed from it, and so it is inside
+torch.compile: keep samples in log space (ExpRelaxedOneHotCategorical) where that matters.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ _UNDERFLOW = 1e-30
 
 def remember_log(sample: Tensor, log_sample: Tensor) -> Tensor:
     """Keep the logarithm of a sample for as long as the sample lives; returns the sample."""
-    _KEPT[sample] = (_version(sample), log_sample)
+    if not torch.compiler.is_compiling():
+        _KEPT[sample] = (_version(sample), log_sample)
     return sample
 
 
@@ -34,7 +35,7 @@ def log_of(sample: Tensor) -> Tensor:
         >>> softhot.functional.log_of(q.rsample()).isfinite().all()
         tensor(True)
     """
-    found: tuple[int, Tensor] | None = _KEPT.get(sample, None)
+    found: tuple[int, Tensor] | None = None if torch.compiler.is_compiling() else _KEPT.get(sample, None)
     if found is None or found[0] != _version(sample):
         return sample.log()
     log_sample = found[1]

@@ -135,10 +135,7 @@ def relaxed_kl(
     largest, total, count = expected(logits, prior_logits, ratio, "-gumbel")
     log_ratio = ratio.log() if isinstance(ratio, Tensor) else math.log(ratio)
     divergence = (
-        count * (largest - EULER)
-        - total
-        - (count - 1) * log_ratio
-        + count * (EULER * (ratio - 1) - _digamma(count))
+        count * (largest - EULER) - total - (count - 1) * log_ratio + count * (EULER * (ratio - 1) - _digamma(count))
     )
     return divergence.to(logits.dtype)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+# mypy: disable-error-code="no-any-return"
 from typing import Any
 
 import torch
@@ -91,8 +92,7 @@ def one_hot_sample(
     logits: Float[Tensor, "*batch K"], *, generator: torch.Generator | None = None
 ) -> Float[Tensor, "*batch K"]:
     """A one-hot sample over the last dimension, without gradient: the largest of logits plus Gumbel noise."""
-    wide = logits.float() if logits.dtype in _HALF else logits
-    return sampler.one_hot_sample(wide, new_seed(logits.device, generator)).to(logits.dtype)
+    return sampler.one_hot_sample(_wide(logits), new_seed(logits.device, generator)).to(logits.dtype)
 
 
 def relaxed_sample(
@@ -123,11 +123,16 @@ def gumbel_log_softmax(
     return _sample(logits, positive("temperature", temperature, logits.shape[:-1]), generator, "log")[1]
 
 
-def _sample(
-    logits: Tensor, temperature: float | Tensor, generator: torch.Generator | None, also: sampler.Also
-) -> Any:
-    seed = new_seed(logits.device, generator)
+def _sample(logits: Tensor, temperature: float | Tensor, generator: torch.Generator | None, also: sampler.Also) -> Any:
+    sample = sampler.relaxed_sample(_wide(logits), temperature, new_seed(logits.device, generator), also)
     if logits.dtype not in _HALF:
-        return sampler.relaxed_sample(logits, temperature, seed, also)
-    sample = sampler.relaxed_sample(logits.float(), temperature, seed, also)
+        return sample
     return (sample[0].to(logits.dtype), sample[1]) if also == "log" else sample.to(logits.dtype)
+
+
+def _wide(logits: Tensor) -> Tensor:
+    if logits.dtype in _HALF:
+        return logits.float()
+    if not logits.dtype.is_floating_point:
+        raise TypeError(f"logits of {logits.dtype} are no floating-point numbers; use logits.float().")
+    return logits

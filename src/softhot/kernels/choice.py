@@ -40,7 +40,7 @@ def expected(locations: Tensor, other: Tensor | None, scale: float | Tensor, noi
     """The expected maximum with what else a row is surveyed for; differentiable."""
     wide = locations.to(torch.promote_types(locations.dtype, torch.float32))
     other = None if other is None else other.to(wide.dtype)
-    if compiled("choice_cpu") is None or route(wide, other, scale) != "direct" or not locations.numel():
+    if route(wide, other, scale) != "direct" or not locations.numel() or compiled("choice_cpu") is None:
         return expected_reference(wide, other, scale, noise)
     value, total, count = _Expected.apply(wide, other, scale, noise)  # type: ignore[no-untyped-call]
     full = bool((count == locations.shape[-1]).all())
@@ -69,7 +69,7 @@ def expected_reference(locations: Tensor, other: Tensor | None, scale: float | T
 def probabilities(locations: Tensor, scale: float | Tensor, noise: Noise) -> Tensor:
     """The choice probabilities, in the dtype of the locations; differentiable."""
     wide = locations.to(torch.promote_types(locations.dtype, torch.float32))
-    if compiled("choice_cpu") is None or route(wide, scale) != "direct" or not locations.numel():
+    if route(wide, scale) != "direct" or not locations.numel() or compiled("choice_cpu") is None:
         return Choice(locations, scale, noise).probabilities().to(locations.dtype)
     if not needs_gradient(wide, scale):
         return _survey(wide, None, scale, noise, True, False)[1].to(locations.dtype)

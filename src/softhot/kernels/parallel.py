@@ -32,7 +32,7 @@ def run(body: Any, shape: torch.Size, *arguments: float | Tensor | None) -> None
     A body takes pieces until none is left; with one piece, that is a plain call. Arguments come to it as integers of 64
     bits: an integer itself, the bits of a float, and the address of a contiguous tensor, which is 0 for None.
     """
-    work, classes = shape.numel(), shape[-1]
+    work, classes = shape.numel(), shape[-1] if shape else 1
     if not work:
         return
     rows = work // classes
@@ -72,4 +72,4 @@ def _openmp() -> _Start | None:
         return None
     start.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
     start.restype = None
-    return start  # type: ignore[no-any-return]
+    return start

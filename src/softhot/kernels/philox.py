@@ -40,9 +40,9 @@ def exponential(seeds: Tensor, count: int) -> Tensor:
 
 
 def philox(counter: Tensor, stream: int, seed: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The four words of 32 bits of the counter (counter, stream) under the key `seed`, as int64."""
+    """The four words of 32 bits of the counter (counter, stream), of 64 bits each, under the key `seed`, as int64."""
     a, b = counter & _LOW, counter >> 32 & _LOW
-    c, d = torch.full_like(a, stream), torch.zeros_like(a)
+    c, d = torch.full_like(a, stream & _LOW), torch.full_like(a, stream >> 32 & _LOW)
     key_a, key_b = seed & _LOW, seed >> 32 & _LOW
     for _ in range(10):
         # products of 64 bits, whose sign does not matter: shifted, then masked

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-__all__ = ["compiled", "needs_gradient", "operator", "route"]
+__all__ = ["compiled", "needs_gradient", "operator", "route", "unseen"]
 
 Route = Literal["direct", "operator", "reference"]
 _ORDINARY = (Tensor, Parameter)
@@ -35,15 +35,14 @@ def route(*values: Tensor | float | None) -> Route:
     """The way of a call with these arguments.
 
     Ordinary eager tensors of the CPU go straight to the kernel, since the dispatcher takes longer than a small sample.
-    What is compiled, traced, exported or transformed, or lies on another device, needs the operator, which states its
-    shapes and derivatives; forward-mode derivatives, which operators do not have, need the reference.
+    What is compiled, traced, exported or mapped, or lies on another device, needs the operator, which states its
+    shapes and derivatives; the derivatives of torch.func and forward mode, which operators do not have, need the
+    reference.
     """
     if torch.compiler.is_compiling():
-        return "operator"
+        return "reference" if _differentiated() else "operator"
     if torch._C._functorch.maybe_current_level() is not None:
-        jvp = torch._C._functorch.TransformType.Jvp
-        interpreters = torch._C._functorch.get_interpreter_stack() or ()
-        return "reference" if any(interpreter.key() == jvp for interpreter in interpreters) else "operator"
+        return "reference" if _differentiated() else "operator"
     if torch.autograd.forward_ad._current_level >= 0:
         return "reference"
     if torch._C._len_torch_dispatch_stack() or torch._C._get_tracing_state() is not None:
@@ -57,3 +56,17 @@ def route(*values: Tensor | float | None) -> Route:
 def needs_gradient(*values: Tensor | float) -> bool:
     """Whether autograd records what is done with them."""
     return torch.is_grad_enabled() and any(isinstance(x, Tensor) and x.requires_grad for x in values)
+
+
+def unseen(x: Tensor) -> bool:
+    """Whether the elements of a tensor cannot be looked at: it is compiled, traced without values, or mapped."""
+    return torch.compiler.is_compiling() or x.is_meta or torch._C._functorch.is_batchedtensor(x)
+
+
+def _differentiated() -> bool:
+    """Whether a derivative of torch.func is being taken."""
+    kinds, interpreters = torch._C._functorch.TransformType, torch._C._functorch.get_interpreter_stack() or ()
+    return any(each.key() in (kinds.Grad, kinds.Jvp) for each in interpreters)
+
+
+_differentiated._dynamo_marked_constant = True  # type: ignore[attr-defined]  # known when traced

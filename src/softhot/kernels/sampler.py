@@ -6,7 +6,8 @@ all but the classes, and of the seeds, of shape (\*groups). With x the scores :m
 - `""`: z alone;
 - `"log"`: z and log z, finite where a class is possible;
 - `"hard"`: z and the one-hot vector of the largest score, which has the gradient of z;
-- `"straight"`: :math:`\operatorname{softmax}(\ell)` and that one-hot vector, with the gradient of the former.
+- `"straight"`: :math:`\operatorname{softmax}(\ell)` and that one-hot vector, with the gradient of the former; the
+  temperature must be 1.
 
 With gradients a in z (or the one-hot vector) and b in log z, the gradient in the logits is
 :math:`(z \odot (a - c) + b) / t`, with :math:`c = \sum_k z_k a_k + b_k`.
@@ -14,6 +15,7 @@ With gradients a in z (or the one-hot vector) and b in log z, the gradient in th
 
 from __future__ import annotations
 
+# mypy: disable-error-code="untyped-decorator, no-any-return"
 from typing import Any, Literal
 
 import torch
@@ -35,9 +37,10 @@ def relaxed_sample(logits: Tensor, temperature: float | Tensor, seed: Tensor, al
     way = route(logits, temperature, seed)
     if way == "direct":
         if needs_gradient(logits, temperature):
-            if not also and isinstance(temperature, float) and logits.numel() < _SMALL:
+            if not (also or seed.dim()) and isinstance(temperature, float) and logits.numel() < _SMALL:
                 return _small(logits, temperature, seed)
-            return _Direct.apply(logits, temperature, seed, also)  # type: ignore[no-untyped-call]
+            out = _Direct.apply(logits, temperature, seed, also)  # type: ignore[no-untyped-call]
+            return out[1] if also in ("hard", "straight") else out
         pair = _draw(logits, temperature, seed, also)
     elif way == "reference":
         pair = sample_reference(logits, temperature, seed, also)
@@ -52,7 +55,7 @@ def _small(logits: Tensor, temperature: float, seed: Tensor) -> Tensor:
     cpu = compiled("sampler_cpu")
     if cpu is None:
         return sample_reference(logits, temperature, seed, "")[0]
-    noise = torch.empty(logits.shape, dtype=logits.dtype)
+    noise = logits.new_empty(logits.shape)
     run(cpu.noise_body(logits.dtype), logits.shape, 1 / temperature, seed, noise)
     return torch.add(noise, logits, alpha=1 / temperature).softmax(-1)
 
@@ -61,17 +64,20 @@ def one_hot_sample(logits: Tensor, seed: Tensor) -> Tensor:
     """The one-hot vector of the largest score, without gradient."""
     if route(logits, seed) == "direct":
         return _choose(logits, seed)
-    return torch.ops.softhot.one_hot_sample(logits.detach(), seed)  # type: ignore[no-any-return]
+    return torch.ops.softhot.one_hot_sample(logits.detach(), seed)
 
 
 def sample_reference(logits: Tensor, temperature: float | Tensor, seed: Tensor, also: str) -> tuple[Tensor, Tensor]:
     """The same in plain torch, differentiable in every mode and to every order."""
     scores = _scores(logits, seed)
-    log = tempered(scores, temperature).log_softmax(-1)
+    log = tempered(scores, temperature).to(logits.dtype).log_softmax(-1)
     soft = logits.softmax(-1) if also == "straight" else log.exp()
     if also == "log":
         return soft, log
-    return soft, with_gradient_of(_largest(scores.detach()), soft) if also else logits.new_empty(0)
+    if not also:
+        return soft, logits.new_empty(0)
+    # exact, as the difference is zero; with_gradient_of has no forward derivatives beyond the first
+    return soft, _largest(scores.detach()) + (soft - soft.detach())
 
 
 def with_gradient_of(value: Tensor, surrogate: Tensor) -> Tensor:
@@ -102,7 +108,7 @@ class _Replace(torch.autograd.Function):
 
 def _scores(logits: Tensor, seed: Tensor) -> Tensor:
     noise = exponential(seed, logits.shape[seed.dim() :].numel())
-    return logits - noise.log().to(logits.dtype).reshape(logits.shape)
+    return logits.contiguous() - noise.log().to(logits.dtype).reshape(logits.shape)
 
 
 def _largest(scores: Tensor) -> Tensor:
@@ -119,7 +125,7 @@ def _backward_reference(soft: Tensor, a: Tensor | None, b: Tensor | None, temper
     centre = soft.new_zeros(()) if a is None else (soft * a).sum(-1, keepdim=True)
     centre = centre if b is None else centre + b.sum(-1, keepdim=True)
     out = soft * (-centre if a is None else a - centre)
-    return (out if b is None else out + b) / column(temperature)
+    return ((out if b is None else out + b) / column(temperature)).to(soft.dtype).contiguous()
 
 
 def _in_temperature(gradient: Tensor, soft: Tensor, log: Tensor | None, temperature: Tensor) -> Tensor:
@@ -130,10 +136,12 @@ def _in_temperature(gradient: Tensor, soft: Tensor, log: Tensor | None, temperat
 
 def relaxed_sample_backward(soft: Tensor, a: Tensor | None, b: Tensor | None, temperature: float | Tensor) -> Tensor:
     """The gradient in the logits; see the module's docstring."""
-    if not torch.is_grad_enabled() and route(soft, a, b, temperature) == "direct":
+    # the batches of is_grads_batched do not show otherwise
+    batched = any(x is not None and torch._C._functorch.is_legacy_batchedtensor(x) for x in (a, b))
+    if not batched and not torch.is_grad_enabled() and route(soft, a, b, temperature) == "direct":
         return _backward(soft, a, b, temperature)
     t = temperature if isinstance(temperature, Tensor) else soft.new_tensor(temperature)
-    return torch.ops.softhot.relaxed_sample_backward(soft, a, b, t)  # type: ignore[no-any-return]
+    return torch.ops.softhot.relaxed_sample_backward(soft, a, b, t)
 
 
 class _Direct(torch.autograd.Function):
@@ -147,22 +155,17 @@ class _Direct(torch.autograd.Function):
             ctx.save_for_backward(soft)
             return soft
         ctx.set_materialize_grads(False)
-        if also == "log":
-            ctx.save_for_backward(soft, other)
-            return soft, other
-        ctx.save_for_backward(soft, logits, seed)
-        return other
+        # nobody sees the softmax beside a one-hot vector, but as an output it has the graph for second derivatives
+        ctx.save_for_backward(soft, other if also == "log" else None)
+        return soft, other
 
     @staticmethod
     def backward(ctx: Any, a: Tensor | None, b: Tensor | None = None) -> Any:
         soft, *rest = ctx.saved_tensors
         temperature, also = ctx.call
-        again = torch.is_grad_enabled()
-        if again and also in ("hard", "straight"):
-            # the softmax is no output and has no graph, which derivatives of this gradient need: it is made again
-            logits, seed = rest
-            soft = relaxed_sample(logits, temperature, seed) if also == "hard" else logits.softmax(-1)
-        gradient = (relaxed_sample_backward if again else _backward)(soft, a, b, temperature)
+        if also in ("hard", "straight"):
+            a, b = (b if a is None else a if b is None else a + b), None
+        gradient = relaxed_sample_backward(soft, a, b, temperature)
         learned = ctx.needs_input_grad[1] and also != "straight"
         log = rest[0] if also == "log" else None
         return gradient, _in_temperature(gradient, soft, log, temperature) if learned else None, None, None

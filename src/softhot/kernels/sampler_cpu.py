@@ -2,14 +2,13 @@
 
 For each block of elements: random words, exponential variables, scores, and the softmax of the rows that are complete.
 Everything vectorises: logarithm and exponential are series of fixed length, the exponentials of many short rows are
-taken at once, and a largest score is found among integers. Loops run over slices, or unsigned offsets: Numba lets signed
-ones be negative, to count from the end, and then nothing vectorises; and a slice for every short row would take longer
-than the row.
+taken at once, and a largest score is found among integers. Loops run over slices, or over unsigned offsets: Numba lets
+signed ones be negative, to count from the end, and then nothing vectorises; and a slice for every short row would take
+longer than the row.
 """
 
 from __future__ import annotations
 
-# mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator"
 from functools import lru_cache
 from typing import Any
 
@@ -50,7 +49,8 @@ def _philox(counter, stream, key_a, key_b):
 
 @njit(cache=True)
 def _words(words, lanes, block, stream, seed):
-    one, two, three, four = words[:_LANES], words[_LANES : 2 * _LANES], words[2 * _LANES : 3 * _LANES], words[3 * _LANES :]
+    one, two = words[:_LANES], words[_LANES : 2 * _LANES]
+    three, four = words[2 * _LANES : 3 * _LANES], words[3 * _LANES :]
     start, key_a, key_b = _u64(block * _LANES), _u64(seed) & _LOW, _u64(seed) >> _HALF
     for j in range(lanes):
         one[j], two[j], three[j], four[j] = _philox(start + _u64(j), stream, key_a, key_b)
@@ -142,6 +142,7 @@ def _unsorted_of(pattern):
 
 @njit(forceinline=True, **FAST)
 def _largest(scores, base, classes):
+    """The largest score of a row, or anything if a score is NaN."""
     if classes < _SHORT:
         largest = scores[base]
         for k in range(classes):
@@ -155,9 +156,10 @@ def _largest(scores, base, classes):
 
 @njit(**FAST)
 def _choose(hard, scores, base, classes, largest):
-    """Mark the first of several largest scores; NaN where there is none, since a score was NaN."""
-    none = np.isnan(largest) or largest == -np.inf
-    found = False
+    """Mark the first of several largest scores; NaN where there is none, or a score is not a number."""
+    none, found = not abs(largest) < np.inf, False
+    for k in range(classes):
+        none = none or np.isnan(scores[base + k])
     for k in range(classes):
         mark = not found and not none and scores[base + k] == largest
         found = found or mark
@@ -186,10 +188,9 @@ def _mark(scores, hard, classes):
         base, count = _u64(r) * classes, zero
         largest = _largest(scores, base, classes)
         for k in range(classes):
-            mark = one if scores[base + k] == largest else zero
-            hard[base + k] = mark
-            count += mark
-        if count != one:
+            hard[base + k] = one if scores[base + k] == largest else zero
+            count += zero if scores[base + k] < largest else one  # NaN counts
+        if count != one or not abs(largest) < np.inf:
             _choose(hard, scores, base, classes, largest)
 
 
@@ -228,7 +229,7 @@ def _finish(scores, soft, hard, log_soft, rates, classes):
         for k in range(classes):
             soft[base + k] *= factor
         if log_soft.size:
-            shift = log(total)
+            shift = log(total) if total > zero else np.nan
             for k in range(classes):
                 log_soft[base + k] = scores[base + k] - shift
 
@@ -236,6 +237,14 @@ def _finish(scores, soft, hard, log_soft, rates, classes):
 @njit(forceinline=True, **FAST)
 def _part(output, start, stop):
     return output[start:stop] if output.size else output
+
+
+@njit(forceinline=True)
+def _whole(row, classes, group):
+    """The first of the rows that one block completes with this one: they are finished alike, whatever the pieces."""
+    start = row * classes // group * group
+    block = (row * classes - start + classes - 1) // _BLOCK
+    return start // classes + block * _BLOCK // classes
 
 
 @njit(**SUMS)
@@ -249,6 +258,7 @@ def _sample(seeds, logits, rates, soft, hard, log_soft, plain, classes, first, l
     scores, noise, none = np.empty(classes + _BLOCK, kind), np.empty(_BLOCK, kind), np.empty(0, kind)
     words, more = np.empty(_BLOCK, _u32), np.empty(_BLOCK, _u32)
     group = logits.size // seeds.size
+    first, last = _whole(first, classes, group), _whole(last, classes, group)
     for g in range(first * classes // group, (last * classes - 1) // group + 1):
         start, stop = max(first * classes, g * group), min(last * classes, (g + 1) * group)
         filled = 0
@@ -411,16 +421,22 @@ def _backward_double(pointer):
 @lru_cache
 def sample_body(dtype: torch.dtype) -> Any:
     """The compiled sampler of a dtype, for `parallel.run`."""
-    return cfunc(SIGNATURE, cache=True)(_sample_double if dtype == torch.float64 else _sample_single)
+    return _body(dtype, _sample_single, _sample_double)
 
 
 @lru_cache
 def noise_body(dtype: torch.dtype) -> Any:
     """The compiled Gumbel noise of a dtype."""
-    return cfunc(SIGNATURE, cache=True)(_noise_double if dtype == torch.float64 else _noise_single)
+    return _body(dtype, _noise_single, _noise_double)
 
 
 @lru_cache
 def backward_body(dtype: torch.dtype) -> Any:
     """Its compiled gradient."""
-    return cfunc(SIGNATURE, cache=True)(_backward_double if dtype == torch.float64 else _backward_single)
+    return _body(dtype, _backward_single, _backward_double)
+
+
+def _body(dtype: torch.dtype, single: Any, double: Any) -> Any:
+    if dtype not in (torch.float32, torch.float64):  # whose memory would be taken for that of another
+        raise TypeError(f"the sampler computes in float32 and float64, not {dtype}; use logits.float().")
+    return cfunc(SIGNATURE, cache=True)(double if dtype == torch.float64 else single)
