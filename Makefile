@@ -26,8 +26,9 @@ lint: .venv/ready ## check style and types
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-clean: ## remove the environment and the results
+clean: ## remove the environment, the results and the compiled kernels
 	rm -rf .venv results
+	find src -name "*.nb[ci]" -delete
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Any, Self
 
@@ -18,6 +19,7 @@ _CHECKED = ("functional", "distributions", "kl", "estimators", "bounds", "testin
 jaxtyping.install_import_hook([f"softhot.{room}" for room in _CHECKED], f"{__name__}.checked")
 
 torch.set_num_threads(1)  # tests run side by side
+os.environ.setdefault("TRITON_INTERPRET", "1")  # before anything imports Triton: kernels for GPUs run on the CPU
 
 
 @pytest.fixture

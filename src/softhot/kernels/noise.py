@@ -151,7 +151,7 @@ def _tabulate(noise: Noise, scale: Tensor, grid: Grid) -> Table:
     swapped = scale > 1
     narrow = torch.where(swapped, 1 / scale, scale)
     plain = _mixture(_Gumbel, _OTHER[noise], narrow, grid)
-    if not swapped.any():
+    if not torch.compiler.is_compiling() and not swapped.any():
         return plain
     reverse = plain if noise == "gumbel" else _mixture(*_SWAPPED[noise], narrow, grid)
     reverse = reverse._replace(drift=-(narrow[:, None] ** 2) * reverse.drift)

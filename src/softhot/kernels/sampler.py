@@ -45,7 +45,7 @@ def relaxed_sample(logits: Tensor, temperature: float | Tensor, seed: Tensor, al
     elif way == "reference":
         pair = sample_reference(logits, temperature, seed, also)
     else:
-        t = temperature if isinstance(temperature, Tensor) else logits.new_tensor(temperature)
+        t = temperature if isinstance(temperature, Tensor) else logits.new_full((), temperature)
         pair = torch.ops.softhot.relaxed_sample(logits, t, seed, also)
     return pair if also == "log" else pair[1] if also else pair[0]
 
@@ -140,7 +140,7 @@ def relaxed_sample_backward(soft: Tensor, a: Tensor | None, b: Tensor | None, te
     batched = any(x is not None and torch._C._functorch.is_legacy_batchedtensor(x) for x in (a, b))
     if not batched and not torch.is_grad_enabled() and route(soft, a, b, temperature) == "direct":
         return _backward(soft, a, b, temperature)
-    t = temperature if isinstance(temperature, Tensor) else soft.new_tensor(temperature)
+    t = temperature if isinstance(temperature, Tensor) else soft.new_full((), temperature)
     return torch.ops.softhot.relaxed_sample_backward(soft, a, b, t)
 
 
@@ -236,7 +236,7 @@ def _choose(logits: Tensor, seed: Tensor) -> Tensor:
 def _backward(soft: Tensor, a: Tensor | None, b: Tensor | None, temperature: float | Tensor) -> Tensor:
     cpu = compiled("sampler_cpu")
     if cpu is None:
-        t = temperature if isinstance(temperature, Tensor) else soft.new_tensor(temperature)
+        t = temperature if isinstance(temperature, Tensor) else soft.new_full((), temperature)
         return _backward_reference(soft, a, b, t)
     out = torch.empty_like(soft, memory_format=torch.contiguous_format)
     parts = [None if x is None else x.contiguous() for x in (soft, a, b)]
@@ -265,6 +265,32 @@ def _rates(temperature: float | Tensor, logits: Tensor) -> tuple[float, Tensor |
     if not isinstance(temperature, Tensor) or temperature.numel() == 1:
         return 1 / float(temperature), None
     return 0.0, temperature.to(logits.dtype).reciprocal().expand(logits.shape[:-1]).contiguous()
+
+
+@_sample_op.register_kernel("cuda")
+def _draw_gpu(logits: Tensor, temperature: Tensor, seed: Tensor, also: str) -> tuple[Tensor, Tensor]:
+    gpu = _gpu()
+    if gpu is None:
+        return sample_reference(logits.detach(), temperature, seed, also)
+    return gpu.sample(logits, temperature, seed, also)
+
+
+@_choose_op.register_kernel("cuda")
+def _choose_gpu(logits: Tensor, seed: Tensor) -> Tensor:
+    gpu = _gpu()
+    return _largest(_scores(logits.detach(), seed)) if gpu is None else gpu.choose(logits, seed)
+
+
+@_backward_op.register_kernel("cuda")
+def _backward_gpu(soft: Tensor, a: Tensor | None, b: Tensor | None, temperature: Tensor) -> Tensor:
+    gpu = _gpu()
+    return (_backward_reference if gpu is None else gpu.backward)(soft, a, b, temperature)
+
+
+def _gpu() -> Any:
+    """The kernels for GPUs, if Triton is there and works."""
+    gpu = compiled("sampler_triton")
+    return gpu if gpu is not None and gpu.works() else None
 
 
 def _sample_context(ctx: Any, inputs: Any, output: Any) -> None:
