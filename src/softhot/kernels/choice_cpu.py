@@ -2,8 +2,8 @@ r"""Discrete choices on the CPU, row by row, compiled by Numba.
 
 The nodes of a row are equally spaced, and so is the table, `phases` times as densely. The interpolation of one class
 therefore has the same few weights at every node, and its values at all nodes are a weighted sum of contiguous slices of
-the table, which is stored phase by phase. A row needs the memory of its nodes and nothing else, for any number of
-classes.
+the table, which is stored phase by phase. A thread needs the memory of the nodes and of one row, whatever the number of
+rows.
 
 With :math:`S_i = \sum_k A(x_i - m_k)` at node i and :math:`\Pi_i = e^{-S_i}`, the expected maximum is a sum of the
 :math:`\Pi_i`, and the probability of class k the sum of :math:`\Pi_i D(x_i - m_k)`; see `softhot.kernels.choice`.
