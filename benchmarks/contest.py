@@ -101,7 +101,12 @@ def _rows(case: Case, contenders: Sequence[Contender], settings: Settings) -> li
         seconds = measure(calls, settings.pace)
         tries.append(((machine.elsewhere() - before) / (time.perf_counter() - started), seconds))
     others, seconds = min(tries, key=lambda each: each[0])
-    about = {"others": others, "machine": settings.machine, "device": settings.device, "threads": settings.threads}
+    about = {
+        "others": max(others, 0.0),
+        "machine": settings.machine,
+        "device": settings.device,
+        "threads": settings.threads,
+    }
     return [
         fixed | row | about | {"version": able[row["contender"]].version if row["contender"] in able else ""}
         for row in summary(seconds, prod(case.shape))

@@ -63,9 +63,7 @@ def _machines(files: Iterable[Sequence[Row]]) -> str:
     rows = [row for each in files for row in each]
     machines = dict.fromkeys(f"{row['machine']}, {row['device']}, {row['threads']} threads" for row in rows)
     versions = dict.fromkeys(part for row in rows for part in str(row["version"]).split(", ") if part)
-    others = max(float(row.get("others", 0)) for row in rows)
-    lines = [*machines, ", ".join(versions), f"other processes used at most {others:.2f} cores meanwhile"]
-    return "\n".join(f"- {line}" for line in lines)
+    return "\n".join(f"- {line}" for line in [*machines, ", ".join(versions)])
 
 
 def _section(path: Path, rows: Sequence[Row]) -> str:
@@ -87,6 +85,8 @@ def _costs(rows: Sequence[Row]) -> Iterable[str]:
         own = [row for row in shown if (row["task"], row["direction"]) == (task, direction)]
         ranges = [_range(row for row in own if row["contender"] == name) for name in names]
         summary.append([f"{task}, {direction}", *ranges])
+    others = max(float(row["others"]) for row in rows)
+    yield f"Other processes used at most {others:.2f} cores during any case."
     yield f"Smallest and largest ratio to {OURS} over the shapes:\n\n" + _markdown(["task", *names], summary)
     for task, direction in tasks:
         own = [row for row in shown if (row["task"], row["direction"]) == (task, direction)]

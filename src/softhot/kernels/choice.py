@@ -89,7 +89,7 @@ class _Expected(torch.autograd.Function):
         rows, probable = _survey(locations, other, scale, noise, any(moving), moving[2])
         batch = locations.shape[:-1]
         above, _, total, count, *slopes = (part.reshape(batch) for part in rows.unbind(-1))
-        ctx.noise, ctx.scale, ctx.tensor_scale = noise, scale, isinstance(scale, Tensor)
+        ctx.noise, ctx.scale = noise, scale
         ctx.full = bool((count == locations.shape[-1]).all())
         ctx.save_for_backward(locations, other, probable, *(scale, above, *slopes) if isinstance(scale, Tensor) else ())
         ctx.mark_non_differentiable(count)
