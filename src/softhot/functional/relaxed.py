@@ -25,6 +25,7 @@ from softhot.functional.check import positive
 from softhot.functional.choice import EULER, choice_probabilities
 from softhot.kernels.choice import expected
 from softhot.kernels.choice_reference import Choice
+from softhot.kernels.routes import route
 from softhot.kernels.temper import column
 
 __all__ = ["relaxed_entropy", "relaxed_kl", "relaxed_log_prob", "relaxed_mean", "relaxed_variance"]
@@ -166,6 +167,11 @@ def relaxed_log_prob(
     t = t.to(wide) if isinstance(t, Tensor) else t
     log_t = t.log() if isinstance(t, Tensor) else math.log(t)
     log_sample, logits = torch.broadcast_tensors(log_sample.to(wide), logits.to(wide))
+    classes = logits.shape[-1]
+    if route(log_sample, logits, t) == "direct" and classes and (log_sample.sum() + logits.sum()).isfinite():
+        score = logits - column(t) * log_sample  # every class possible, and nothing on the boundary
+        inside = (score - log_sample).sum(-1) - classes * score.logsumexp(-1)
+        return (math.lgamma(classes) + (classes - 1) * log_t + inside).to(dtype)
     possible = logits != -math.inf
     count = possible.sum(-1).to(logits.dtype)
     zero = possible & (log_sample == -math.inf)
