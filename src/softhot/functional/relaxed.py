@@ -5,8 +5,8 @@ r"""Exact values of the relaxed one-hot variable (Concrete, Gumbel-softmax).
         - K \operatorname{logsumexp}_k(\ell_k - t \log z_k)
 
 is a density on the simplex of K classes (Lebesgue measure of K - 1 coordinates). Impossible classes, with a logit of
--inf, do not count: the variable lives on the face of the others. Values are in nats, computed in float64 and returned
-in the dtype of the logits; float64 logits give them to rounding.
+-inf, do not count: the variable lives on the face of the others. Values are in nats and in the dtype of the logits;
+float64 logits give them to rounding.
 
 References:
     Maddison, Mnih, Teh (2017), "The Concrete distribution", eq. 10.

@@ -42,9 +42,7 @@ def expected(locations: Tensor, other: Tensor | None, scale: float | Tensor, noi
     other = None if other is None else other.to(wide.dtype)
     if route(wide, other, scale) != "direct" or not locations.numel() or compiled("choice_cpu") is None:
         return expected_reference(wide, other, scale, noise)
-    value, total, count = _Expected.apply(wide, other, scale, noise)  # type: ignore[no-untyped-call]
-    full = bool((count == locations.shape[-1]).all())
-    return Expected(value, total, float(locations.shape[-1]) if full else count)
+    return Expected(*_Expected.apply(wide, other, scale, noise))  # type: ignore[no-untyped-call]
 
 
 def expected_reference(locations: Tensor, other: Tensor | None, scale: float | Tensor, noise: Noise) -> Expected:
@@ -84,7 +82,7 @@ class _Expected(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, locations: Tensor, other: Tensor | None, scale: float | Tensor, noise: Noise
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor | float]:
         moving = ctx.needs_input_grad[:3]
         rows, probable = _survey(locations, other, scale, noise, any(moving), moving[2])
         batch = locations.shape[:-1]
@@ -92,11 +90,13 @@ class _Expected(torch.autograd.Function):
         ctx.noise, ctx.scale = noise, scale
         ctx.full = bool((count == locations.shape[-1]).all())
         ctx.save_for_backward(locations, other, probable, *(scale, above, *slopes) if isinstance(scale, Tensor) else ())
+        if ctx.full:
+            return above, total, float(locations.shape[-1])
         ctx.mark_non_differentiable(count)
         return above, total, count
 
     @staticmethod
-    def backward(ctx: Any, by_value: Tensor, by_total: Tensor, by_count: Tensor) -> Any:
+    def backward(ctx: Any, by_value: Tensor, by_total: Tensor, _: Any) -> Any:
         locations, other, probable, *rest = ctx.saved_tensors
         scale = rest[0] if rest else ctx.scale
         moving = ctx.needs_input_grad[:3]

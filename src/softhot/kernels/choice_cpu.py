@@ -19,6 +19,8 @@ import torch
 from numba import cfunc, njit, types
 from numba.extending import overload
 
+from softhot.kernels.choice_reference import EULER
+from softhot.kernels.choice_tables import STRIDE
 from softhot.kernels.compiled import (
     FAST,
     SIGNATURE,
@@ -37,7 +39,6 @@ from softhot.kernels.parallel import HEADER
 __all__ = ["expected_body", "probabilities_backward_body"]
 
 _i32, _i64, _u64, _f32, _f64 = np.int32, np.int64, np.uint64, np.float32, np.float64
-_EULER = 0.5772156649015329
 
 
 # ---- slices of a table ---------------------------------------------------------------------------------------------
@@ -245,7 +246,7 @@ def _expected(
     for n in range(sums.size):
         product += _f64(sums[n])
         sums[n] *= kind(step)
-    results[0] = _EULER + step * (gumbel - product - _f64(_u64(nodes) - first - size))
+    results[0] = EULER + step * (gumbel - product - _f64(_u64(nodes) - first - size))
     starts, weights, _, _, _ = taps
     for k in range(0, probabilities.size, TILE):
         tile, part = below[k : k + TILE], probabilities[k : k + TILE]
@@ -358,7 +359,7 @@ def _expected_pieces(pointer, zero):
     limit, tail, gumbel = bits(here[9]), bits(here[10]), bits(here[14])
     exponents, hazards = array(here[11], tables * entries, zero), array(here[12], tables * entries, zero)
     drifts = array(here[13], tables * entries, zero)
-    probabilities, results = array(here[15], size, zero), array(here[16], rows * 8, 0.0)
+    probabilities, results = array(here[15], size, zero), array(here[16], rows * STRIDE, 0.0)
     room, double, whole = _rooms(exponents.dtype, nodes, classes)
     sums, wide, below, wide_below, taps = _lend(room, double, whole, nodes, classes)
     first, last = next_piece(pointer)
@@ -388,7 +389,7 @@ def _expected_pieces(pointer, zero):
                 wide,
                 taps,
                 probabilities[row] if probabilities.size else probabilities,
-                results[8 * r : 8 * r + 8],
+                results[STRIDE * r : STRIDE * (r + 1)],
             )
         first, last = next_piece(pointer)
     _alive(room, double, whole)

@@ -1,19 +1,6 @@
-r"""Exact expected maxima, choice probabilities and expected log-sum-exps.
+r"""The integrals of `softhot.functional.choice` in plain torch: the reference of the compiled kernels.
 
-Let :math:`y_k = m_k + s Z_k` with locations m, scale s and independent noise Z. Adding a Gumbel variable to each and
-taking the largest adds one Gumbel variable to their logsumexp, so that
-
-.. math:: E[\operatorname{logsumexp}(y)] = E[\max_k (m_k + G_k + s Z_k)] - \gamma
-
-and the right side is one integral of a product of CDFs F of the noise :math:`G + s Z`:
-
-.. math::
-    E[\max_k (m_k + \varepsilon_k)] = c + \gamma + \int \Big( \exp(-e^{-(x - c)}) - \prod_k F(x - m_k) \Big) dx, \qquad
-    P(\arg\max = k) = \int f(x - m_k) \prod_{j \ne k} F(x - m_j) \, dx
-
-Both integrands are analytic and decay on both sides, so the trapezoid rule is exact to rounding.
-
-How it is computed. :math:`\sum_k A(x_i - m_k)` with :math:`A = -\log F` is wanted at equally spaced nodes :math:`x_i`.
+:math:`\sum_k A(x_i - m_k)` with :math:`A = -\log F` is wanted at equally spaced nodes :math:`x_i`.
 The locations are spread over a fine mesh with the weights of Lagrange interpolation (as in particle-mesh and
 non-uniform Fourier methods); what is left is the product of a small matrix with the table of A, the same for all rows.
 The probabilities come back from the mesh with the same weights. Memory is of the order of the input, whatever the

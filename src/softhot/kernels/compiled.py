@@ -272,8 +272,6 @@ def add_slices(typing_context: Any, sums: Any, table: Any, starts: Any, weights:
 
         def body(n: Any, lanes: list[int]) -> None:
             totals = [cgutils.alloca_once_value(builder, tile.load(tile.nodes, n, lane)) for lane in lanes]
-            for lane, total in zip(lanes, totals, strict=True):
-                builder.store(tile.load(tile.nodes, n, lane), total)
             with tile.classes() as loop:
                 for i in range(tile.taps):
                     start, weight = tile.tap(loop.index, i)
