@@ -18,12 +18,14 @@ from softhot import estimators
 from softhot.estimators import (
     Estimator,
     Exact,
+    GumbelRao,
     GumbelSoftmax,
     Integrand,
     LeaveOneOut,
     ReinMax,
     StraightThrough,
     StraightThroughGumbelSoftmax,
+    Zgr,
 )
 from softhot.functional import gumbel_log_softmax
 from softhot.testing import assert_mean, exact_gradient, exact_value, gradient_draws
@@ -42,6 +44,10 @@ ESTIMATORS: dict[str, Estimator] = {
     "st-gumbel-softmax, decoupled": StraightThroughGumbelSoftmax(temperature=0.5, backward_temperature=2.0),
     "reinmax": ReinMax(),
     "reinmax, n=3, t=1.5": ReinMax(samples=3, temperature=1.5),
+    "gumbel-rao": GumbelRao(draws=4),
+    "gumbel-rao, n=3, t=0.3": GumbelRao(samples=3, temperature=0.3, draws=2),
+    "zgr": Zgr(),
+    "zgr, n=3": Zgr(samples=3),
 }
 LOGITS = {
     "plain": torch.tensor([[0.3, -0.5, 0.9], [-0.2, 1.1, 0.0]], dtype=torch.float64),
@@ -377,6 +383,8 @@ def mean_gradient(estimator: Estimator, f: Integrand, logits: Tensor) -> Tensor:
         (ReinMax(), quadratic, True),
         (ReinMax(), cubic, False),
         (ReinMax(temperature=1.3), linear, False),
+        (Zgr(), quadratic, True),
+        (Zgr(), cubic, False),
     ],
     ids=lambda case: getattr(case, "__name__", str(case)),
 )
@@ -434,6 +442,8 @@ REFUSED: list[tuple[Callable[[], object], str]] = [
     (lambda: GumbelSoftmax(temperature=0.0), r"temperature=0.0 is not a positive"),
     (lambda: ReinMax(temperature=-1.0), r"temperature=-1.0 is not a positive"),
     (lambda: ReinMax(temperature=math.inf), r"temperature=inf is not a positive"),
+    (lambda: GumbelRao(temperature=-1.0), r"temperature=-1.0 is not a positive"),
+    (lambda: GumbelRao(draws=0), r"draws=0 leaves nothing to average"),
     (lambda: StraightThroughGumbelSoftmax(temperature=math.nan), r"temperature=nan is not a positive"),
     (lambda: StraightThroughGumbelSoftmax(backward_temperature=0.0), r"backward_temperature=0.0 is not a positive"),
     (lambda: Exact()(linear, torch.zeros(11, 3)), r"177,147 configurations, more than the limit of 65,536"),

@@ -3,11 +3,13 @@
 from softhot.estimators.enumeration import configurations
 from softhot.estimators.estimator import Estimator, Integrand, Pathwise
 from softhot.estimators.exact import Exact
+from softhot.estimators.gumbel_rao import GumbelRao
 from softhot.estimators.gumbel_softmax import GumbelSoftmax
 from softhot.estimators.leave_one_out import LeaveOneOut
 from softhot.estimators.reinmax import ReinMax
 from softhot.estimators.straight_through import StraightThrough
 from softhot.estimators.straight_through_gumbel_softmax import StraightThroughGumbelSoftmax
+from softhot.estimators.zgr import Zgr
 from softhot.names import unknown
 
 ESTIMATORS: dict[str, type[Estimator]] = {
@@ -17,12 +19,15 @@ ESTIMATORS: dict[str, type[Estimator]] = {
     "gumbel-softmax": GumbelSoftmax,
     "st-gumbel-softmax": StraightThroughGumbelSoftmax,
     "reinmax": ReinMax,
+    "gumbel-rao": GumbelRao,
+    "zgr": Zgr,
 }
 
 __all__ = [
     "ESTIMATORS",
     "Estimator",
     "Exact",
+    "GumbelRao",
     "GumbelSoftmax",
     "Integrand",
     "LeaveOneOut",
@@ -30,6 +35,7 @@ __all__ = [
     "ReinMax",
     "StraightThrough",
     "StraightThroughGumbelSoftmax",
+    "Zgr",
     "configurations",
     "estimator",
 ]
