@@ -11,7 +11,16 @@ from scipy.special import expit
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from softhot.estimators import GumbelRao, StraightThroughGumbelSoftmax, Zgr
+from softhot.estimators import (
+    GumbelRao,
+    Integrand,
+    Pathwise,
+    ReinMax,
+    ReinMaxCv,
+    ReinMaxRao,
+    StraightThroughGumbelSoftmax,
+    Zgr,
+)
 from softhot.functional import relaxed_sample, with_conditional_gradient
 from softhot.kernels import conditional, parallel
 from softhot.kernels.conditional import mean_jacobian, mean_jacobian_reference
@@ -138,18 +147,17 @@ def slope_given(first: bool, t: float, power: int = 1) -> float:
 @pytest.mark.parametrize("first", [True, False])
 def test_gumbel_rao_tends_to_the_conditional_expectation(t: float, first: bool) -> None:
     z = TWO.new_tensor([1.0, 0.0] if first else [0.0, 1.0]).expand(DRAWS, 2)
-    mean, square = slope_given(first, t), slope_given(first, t, 2)
+    mean = slope_given(first, t)
+    rest = slope_given(first, t, 2) - mean**2
     for draws in (1, 4, 50):
         leaf = TWO.expand(DRAWS, 2).clone().requires_grad_()
         value = with_conditional_gradient(z, leaf, t, draws, generator=seeded())
         found = torch.autograd.grad(value[:, 0].sum(), leaf)[0].float()
         assert_mean(found, torch.tensor([mean, -mean], dtype=torch.float64))
         # what is left of the variance falls as one over the number of draws
-        assert_mean((found[:, 0] - mean) ** 2, torch.tensor((square - mean**2) / draws, dtype=torch.float64))
+        assert_mean((found[:, 0] - mean) ** 2, torch.tensor(rest / draws).double())
         with pytest.raises(AssertionError, match="standard errors"):
-            assert_mean(
-                (found[:, 0] - mean) ** 2, torch.tensor((square - mean**2) / (1.5 * draws), dtype=torch.float64)
-            )
+            assert_mean((found[:, 0] - mean) ** 2, torch.tensor(rest / draws / 1.5).double())
 
 
 @pytest.mark.parametrize("t", [0.5, 1.0])
@@ -201,3 +209,46 @@ def test_zgr_is_its_formula() -> None:
     centred = z.detach() - probs
     expected = ((jacobian(probs) + centred[..., None] * centred[..., None, :]) @ g[..., None]).squeeze(-1) / 2
     torch.testing.assert_close(found, expected)
+
+
+# ---- ReinMax with relaxed samples
+
+
+def given_each_class(estimator: Pathwise, logits: Tensor, f: Integrand) -> list[Tensor]:
+    """Gradients for one variable, sorted by the class of the hard sample."""
+    seen: list[Tensor] = []
+
+    def recording(z: Tensor) -> Tensor:
+        seen.append(z.detach())
+        return f(z)
+
+    draws = gradient_draws(estimator, recording, logits, 4 * DRAWS, seeded())
+    return [draws[seen[0][0, :, 0, k] == 1] for k in range(logits.shape[-1])]
+
+
+@pytest.mark.parametrize("t", [0.5, 1.0])
+def test_reinmax_rao_and_cv_given_the_hard_sample(t: float) -> None:
+    logits = LOGITS[:1]
+    probs = logits.softmax(-1)
+    found = (ReinMaxRao(temperature=t, draws=4), ReinMaxCv(temperature=t, draws=4, eta=0.7), ReinMax())
+    for k, (rao, cv, plain) in enumerate(zip(*(given_each_class(e, logits, cubic) for e in found), strict=True)):
+        z = one_hot(torch.tensor([k]), 3).double().requires_grad_()
+        (g,) = torch.autograd.grad(cubic(z), z)
+        # relaxed samples around the middle, by rejection
+        soft = relaxed_sample(((probs + z.detach()) / 2).log().expand(DRAWS, 1, 3), t, generator=seeded(1))
+        products = (jacobian(soft[(soft.argmax(-1) == k).squeeze(-1)]) @ g[..., None]).squeeze(-1) / t
+        expected = 2 * products - (jacobian(probs) @ g[..., None]).squeeze(-1) / 2
+        count = min(len(rao), len(expected))
+        assert_mean((rao[:count] - expected[:count]).float(), torch.zeros(1, 3))
+        assert_mean(cv.float(), plain[0])
+        assert plain.std(0).max() < 1e-12
+        # the correction is uncorrelated with the rest, and adds its own variance
+        extra = 0.7**2 * (1 + 1 / 4) * (products - products.mean(0)).square() * len(products) / (len(products) - 1)
+        assert_mean(((cv - plain[0])[:count] ** 2 - extra[:count]).sum(-1).float(), torch.zeros(1))
+        # with the noise that drew z instead, it would have another mean
+        noise = -torch.empty(DRAWS, 1, 3, dtype=torch.float64).exponential_(generator=seeded(2)).log()
+        noise = noise[((logits + noise).argmax(-1) == k).squeeze(-1)]
+        same = (jacobian((((probs + z.detach()) / 2).log() + noise).div(t).softmax(-1)) @ g[..., None]).squeeze(-1) / t
+        count = min(len(same), len(products))
+        with pytest.raises(AssertionError, match="standard errors"):
+            assert_mean((same[:count] - products[:count]).float(), torch.zeros(1, 3))

@@ -7,6 +7,8 @@ from softhot.estimators.gumbel_rao import GumbelRao
 from softhot.estimators.gumbel_softmax import GumbelSoftmax
 from softhot.estimators.leave_one_out import LeaveOneOut
 from softhot.estimators.reinmax import ReinMax
+from softhot.estimators.reinmax_cv import ReinMaxCv
+from softhot.estimators.reinmax_rao import ReinMaxRao
 from softhot.estimators.straight_through import StraightThrough
 from softhot.estimators.straight_through_gumbel_softmax import StraightThroughGumbelSoftmax
 from softhot.estimators.zgr import Zgr
@@ -21,6 +23,8 @@ ESTIMATORS: dict[str, type[Estimator]] = {
     "reinmax": ReinMax,
     "gumbel-rao": GumbelRao,
     "zgr": Zgr,
+    "reinmax-rao": ReinMaxRao,
+    "reinmax-cv": ReinMaxCv,
 }
 
 __all__ = [
@@ -33,6 +37,8 @@ __all__ = [
     "LeaveOneOut",
     "Pathwise",
     "ReinMax",
+    "ReinMaxCv",
+    "ReinMaxRao",
     "StraightThrough",
     "StraightThroughGumbelSoftmax",
     "Zgr",
