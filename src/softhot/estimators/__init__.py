@@ -6,6 +6,7 @@ from softhot.estimators.exact import Exact
 from softhot.estimators.gumbel_rao import GumbelRao
 from softhot.estimators.gumbel_softmax import GumbelSoftmax
 from softhot.estimators.leave_one_out import LeaveOneOut
+from softhot.estimators.optimal_straight_through import OptimalStraightThrough
 from softhot.estimators.reinmax import ReinMax
 from softhot.estimators.reinmax_cv import ReinMaxCv
 from softhot.estimators.reinmax_rao import ReinMaxRao
@@ -25,6 +26,7 @@ ESTIMATORS: dict[str, type[Estimator]] = {
     "zgr": Zgr,
     "reinmax-rao": ReinMaxRao,
     "reinmax-cv": ReinMaxCv,
+    "optimal-straight-through": OptimalStraightThrough,
 }
 
 __all__ = [
@@ -35,6 +37,7 @@ __all__ = [
     "GumbelSoftmax",
     "Integrand",
     "LeaveOneOut",
+    "OptimalStraightThrough",
     "Pathwise",
     "ReinMax",
     "ReinMaxCv",
