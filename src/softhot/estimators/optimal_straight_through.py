@@ -22,17 +22,21 @@ for :math:`M_{ij}` and :math:`M_{ji}` gives
 .. math:: M_{ij} = \pi_i b_{ij} \big( (s + t \pi_j) \lambda_j - t \pi_j \lambda_i \big)
     + [i = j] \frac{t \pi_i}{s + 2 t \pi_i} J e_i,
 
-and the condition becomes :math:`H \lambda = \operatorname{diag}(r) J`, with :math:`r_j = (s + t \pi_j) / (s + 2 t \pi_j)`,
-:math:`\beta_j = \sum_i \pi_i b_{ij}` and :math:`H = \operatorname{diag}((s + t \pi) \beta) - (t \pi_i \pi_j b_{ij})`, which
-is symmetric. So only one right side is needed, :math:`H y = v`:
+and the condition becomes :math:`H \lambda = \operatorname{diag}(r) J` with
+
+.. math:: r_j = \frac{s + t \pi_j}{s + 2 t \pi_j}, \qquad \beta_j = \sum_i \pi_i b_{ij}, \qquad
+    H_{ij} = [i = j] (s + t \pi_j) \beta_j - t \pi_i \pi_j b_{ij}.
+
+H is symmetric, so only one right side is needed, :math:`H y = v`:
 
 .. math:: \hat g = J \Big( r \odot y + \frac{t g_x}{s + 2 t \pi_x} e_x \Big), \qquad
     v_j = (s + t \pi_j) b_{xj} g_j - [j = x] \, t \sum_k \pi_k b_{xk} g_k.
 
 As :math:`H 1 = s \beta`, H is singular at s = 0. The sum of the equations gives the constant part of y without a
-division by s, :math:`y = y' + \sum_j (b_{xj} g_j - \beta_j y'_j) / \sum_j \beta_j`, and leaves for the rest
-:math:`(H - s \beta \beta^\top / \sum_j \beta_j) \, y' = v - s \beta \sum_j b_{xj} g_j / \sum_j \beta_j`, with
-:math:`\sum_j y'_j = 0`, at every T.
+division by s: :math:`y = y' + \sum_j b_{xj} g_j / \sum_j \beta_j` with :math:`\sum_j \beta_j y'_j = 0` and, at every T,
+
+.. math:: \Big( H - \frac{s \beta \beta^\top}{\sum_j \beta_j} \Big) y'
+    = v - s \beta \, \frac{\sum_j b_{xj} g_j}{\sum_j \beta_j}.
 
 Reference:
     Hooper, Shekhovtsov (2026), "Generalized and optimal straight-through estimators".
@@ -92,20 +96,19 @@ def _direction(gradient: Tensor, z: Tensor, probs: Tensor, penalty: float) -> Te
     wide = torch.promote_types(probs.dtype, torch.float32)
     g, z, probs = gradient.to(wide), z.to(wide), probs.to(wide)
     s, t = 1 / (1 + penalty), 1.0 if penalty == math.inf else penalty / (1 + penalty)
-    possible = probs > 0
+    possible = probs >= torch.finfo(wide).tiny  # others have a reciprocal of infinity
     rate = t * torch.where(possible, probs, 1.0)
     base = s + rate
-    b = (base[..., None] + rate[..., None, :]).reciprocal_()
-    pull = (z[..., None, :] @ b).squeeze(-2) * g.masked_fill(~possible, 0.0)
-    weights = b.mul_(probs[..., None, :])
+    pull = g.masked_fill(~possible, 0.0) / ((z * base).sum(-1, keepdim=True) + rate)
+    weights = (base[..., None] + rate[..., None, :]).reciprocal_().mul_(probs[..., None, :])
     beta = weights.sum(-1)
     inside = beta * possible
-    total = inside.sum(-1, keepdim=True)
-    constant = s * beta / (base * total)
-    # the matrix of y', with the condition on its sum added to every equation
-    matrix = weights.mul_(-(rate / base)[..., None]).sub_(constant[..., None] * inside[..., None, :])
-    matrix = matrix.add_(possible[..., None, :]).add_(torch.diag_embed(beta))
-    right = pull - z * (t * (pull * probs).sum(-1, keepdim=True) / base) - constant * pull.sum(-1, keepdim=True)
-    y = torch.linalg.solve_ex(matrix, right[..., None])[0].squeeze(-1)
-    y = y + (pull - inside * y).sum(-1, keepdim=True) / total
-    return ((base * y + t * z * g) / (base + rate)).to(gradient.dtype)
+    constant = s * beta / (base * inside.sum(-1, keepdim=True))
+    # of y', with the condition on it added to every equation
+    matrix = weights.mul_(-(rate / base)[..., None]).addcmul_((1 - constant)[..., None], inside[..., None, :])
+    matrix.diagonal(dim1=-2, dim2=-1).add_(beta)
+    whole = pull.sum(-1, keepdim=True)
+    right = pull - z * (t * (pull * probs).sum(-1, keepdim=True) / base) - constant * whole
+    y = torch.linalg.solve_ex(matrix, right[..., None])[0].squeeze(-1) + whole / inside.sum(-1, keepdim=True)
+    direction: Tensor = (base * y + t * z * g) / (base + rate)
+    return direction.to(gradient.dtype)

@@ -57,7 +57,7 @@ class ReinMaxCv(Pathwise):
     source: ClassVar[str] = "Wang & Bui 2026"
 
     temperature: float = 1.0
-    draws: int = 100
+    draws: int = 50
     eta: float = 0.5
 
     def __post_init__(self) -> None:

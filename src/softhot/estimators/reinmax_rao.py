@@ -44,7 +44,7 @@ class ReinMaxRao(Pathwise):
     source: ClassVar[str] = "Wang & Bui 2026"
 
     temperature: float = 1.0
-    draws: int = 100
+    draws: int = 50
 
     def __post_init__(self) -> None:
         super().__post_init__()
