@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
 from scipy.integrate import quad
 from scipy.special import expit
 from torch import Tensor
+from torch.distributions import Normal, kl_divergence
 from torch.nn.functional import one_hot
 
 from softhot.estimators import (
     GumbelRao,
     Integrand,
+    InvertibleGaussian,
     OptimalStraightThrough,
     Pathwise,
     ReinMax,
@@ -362,3 +365,70 @@ def test_the_optimum_is_smooth_in_rare_classes(dtype: torch.dtype) -> None:
             limit = gradient_draws(OptimalStraightThrough(penalty=penalty), cubic, logits.double(), 50, seeded())
             torch.testing.assert_close(found.double(), limit, atol=3e-5 if dtype == torch.float32 else 1e-12, rtol=0)
             assert found[..., 1].abs().max() < 1e-6
+
+
+# ---- a relaxed alternative
+
+
+def gaussian_mean(h: Callable[[float], float], scale: float) -> float:
+    """The mean of h(y) for y normal around the difference of two logits."""
+    d = (TWO[0] - TWO[1]).item()
+
+    def integrand(x: float) -> float:
+        return h(d + scale * x) * math.exp(-x * x / 2) / math.sqrt(2 * math.pi)
+
+    return float(quad(integrand, -12, 12, points=[-d / scale], limit=200)[0])
+
+
+@pytest.mark.parametrize(("t", "scale", "delta"), [(1.0, 1.0, 1.0), (0.3, 0.5, 1.0), (2.0, 1.5, 3.0)])
+def test_the_invertible_gaussian_is_exact_for_the_relaxed_model(t: float, scale: float, delta: float) -> None:
+    estimator = InvertibleGaussian(temperature=t, scale=scale, delta=delta)
+
+    def f(z: Tensor) -> Tensor:
+        return torch.sin(3 * z[..., 0, 0]) + z[..., 0, 1] ** 2
+
+    def first(y: float) -> float:
+        return float(expit(y / t - math.log(delta)))
+
+    def slope(y: float) -> float:
+        z = first(y)
+        return (3 * math.cos(3 * z) - 2 * (1 - z)) * z * (1 - z) / t
+
+    value = gaussian_mean(lambda y: math.sin(3 * first(y)) + (1 - first(y)) ** 2, scale)
+    up = gaussian_mean(slope, scale)
+    found = estimator(f, TWO.expand(DRAWS, 1, 2), generator=seeded())
+    assert_mean(found.float(), torch.tensor(value, dtype=torch.float64))
+    draws = gradient_draws(estimator, f, TWO[None], DRAWS, seeded())
+    assert_mean(draws.float(), torch.tensor([[up, -up]], dtype=torch.float64))
+
+
+def test_the_rest_is_the_last_possible_class() -> None:
+    logits = torch.tensor([[0.3, -INF, 0.9, -0.4, -INF]], dtype=torch.float64)
+    seen: list[Tensor] = []
+
+    def f(z: Tensor) -> Tensor:
+        seen.append(z.detach())
+        return z[..., 0].sum(-1)
+
+    InvertibleGaussian(temperature=0.7, delta=2.0)(f, logits.expand(DRAWS, 1, 5), generator=seeded())
+    log = seen[0].log()[0, :, 0]
+    assert (seen[0][..., [1, 4]] == 0).all()
+    y = 0.7 * (log[:, [0, 2]] - log[:, 3:4] + math.log(2.0))  # the inverse
+    assert_mean(y.float(), torch.tensor([0.7, 1.3]).double())
+    assert_mean(((y - torch.tensor([0.7, 1.3])) ** 2).float(), torch.ones(2).double())
+
+
+@pytest.mark.parametrize("prior_scale", [None, 0.8])
+def test_the_divergence_is_that_of_the_gaussians(prior_scale: float | None) -> None:
+    q, p = normal(4, 5, seed=1).requires_grad_(), normal(5, seed=2)
+    found = InvertibleGaussian(scale=1.3).divergence(q, p, prior_scale)
+    ours, theirs = (Normal((x - x[..., -1:])[..., :-1], s) for x, s in ((q, 1.3), (p, prior_scale or 1.3)))
+    torch.testing.assert_close(found, kl_divergence(ours, theirs).sum(-1))
+    torch.testing.assert_close(InvertibleGaussian(scale=1.3).divergence(q + 7.0, p, prior_scale), found)
+    assert torch.autograd.gradcheck(lambda x: InvertibleGaussian().divergence(x, p, prior_scale), q)
+    masked = torch.tensor([0.3, -INF, 0.2, -INF]).double().requires_grad_()
+    equal = InvertibleGaussian().divergence(masked, torch.zeros(4).masked_fill(masked == -INF, -INF).double())
+    assert equal.item() == pytest.approx(0.1**2 / 2)
+    assert torch.autograd.grad(equal, masked)[0].isfinite().all()
+    assert InvertibleGaussian().divergence(masked, torch.zeros(4).double()) == INF
+    assert InvertibleGaussian().divergence(torch.zeros(4).double(), masked) == INF

@@ -5,6 +5,7 @@ from softhot.estimators.estimator import Estimator, Integrand, Pathwise
 from softhot.estimators.exact import Exact
 from softhot.estimators.gumbel_rao import GumbelRao
 from softhot.estimators.gumbel_softmax import GumbelSoftmax
+from softhot.estimators.invertible_gaussian import InvertibleGaussian
 from softhot.estimators.leave_one_out import LeaveOneOut
 from softhot.estimators.optimal_straight_through import OptimalStraightThrough
 from softhot.estimators.reinmax import ReinMax
@@ -27,6 +28,7 @@ ESTIMATORS: dict[str, type[Estimator]] = {
     "reinmax-rao": ReinMaxRao,
     "reinmax-cv": ReinMaxCv,
     "optimal-straight-through": OptimalStraightThrough,
+    "invertible-gaussian": InvertibleGaussian,
 }
 
 __all__ = [
@@ -36,6 +38,7 @@ __all__ = [
     "GumbelRao",
     "GumbelSoftmax",
     "Integrand",
+    "InvertibleGaussian",
     "LeaveOneOut",
     "OptimalStraightThrough",
     "Pathwise",
