@@ -18,7 +18,7 @@ from softhot.functional import Schedule, schedule
 from softhot.kl import ALIASES, Relaxed, Term, term
 from softhot.names import unknown
 
-__all__ = ["LARGER", "OPTIMISERS", "Config"]
+__all__ = ["LARGER", "OPTIMISERS", "Config", "make_estimator"]
 
 OPTIMISERS: dict[str, type[torch.optim.Adam] | type[torch.optim.RAdam]] = {
     "adam": torch.optim.Adam,
@@ -105,10 +105,7 @@ class Config:
 
     def make_estimator(self, temperature: float) -> Estimator:
         """The estimator at a temperature, where it has one."""
-        cls = estimator(self.estimator)
-        given = {"temperature": temperature, "samples": self.samples}
-        own = {item.name for item in dataclasses.fields(cls)}
-        return cls(**{name: value for name, value in given.items() if name in own and value is not None})
+        return make_estimator(self.estimator, temperature, self.samples)
 
     def make_term(self) -> Term:
         """The KL term, with the prior's temperature where it has one."""
@@ -172,6 +169,22 @@ class Config:
             if name not in known:
                 raise unknown("setting", name, known)
         return cls(**{**value, **({"hidden": tuple(value["hidden"])} if "hidden" in value else {})})
+
+
+def make_estimator(name: str, temperature: float, samples: int | None) -> Estimator:
+    """The estimator of a name, at a temperature and with a number of draws where it has them.
+
+    Raises:
+        ValueError: If the name is unknown, or the estimator refuses a number.
+
+    Example:
+        >>> make_estimator("straight-through", 0.5, 3)
+        StraightThrough(samples=3)
+    """
+    cls = estimator(name)
+    given = {"temperature": temperature, "samples": samples}
+    own = {item.name for item in dataclasses.fields(cls)}
+    return cls(**{name: value for name, value in given.items() if name in own and value is not None})
 
 
 def _at_least(name: str, value: int, low: int) -> None:
