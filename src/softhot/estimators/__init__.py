@@ -1,11 +1,16 @@
 """Estimators of the gradient of E_q[f(z)], all with one call signature."""
 
+from softhot.estimators.controlled import Controlled
+from softhot.estimators.disarm import DisArm
 from softhot.estimators.enumeration import configurations
 from softhot.estimators.estimator import Estimator, Integrand, Pathwise
 from softhot.estimators.exact import Exact
 from softhot.estimators.gumbel_softmax import GumbelSoftmax
 from softhot.estimators.leave_one_out import LeaveOneOut
+from softhot.estimators.local_expectation import LocalExpectation
+from softhot.estimators.muprop import MuProp
 from softhot.estimators.reinmax import ReinMax
+from softhot.estimators.score_function import RunningMean, ScoreFunction
 from softhot.estimators.straight_through import StraightThrough
 from softhot.estimators.straight_through_gumbel_softmax import StraightThroughGumbelSoftmax
 from softhot.names import unknown
@@ -17,17 +22,27 @@ ESTIMATORS: dict[str, type[Estimator]] = {
     "gumbel-softmax": GumbelSoftmax,
     "st-gumbel-softmax": StraightThroughGumbelSoftmax,
     "reinmax": ReinMax,
+    "local-expectation": LocalExpectation,
+    "score-function": ScoreFunction,
+    "muprop": MuProp,
+    "disarm": DisArm,
 }
 
 __all__ = [
     "ESTIMATORS",
+    "Controlled",
+    "DisArm",
     "Estimator",
     "Exact",
     "GumbelSoftmax",
     "Integrand",
     "LeaveOneOut",
+    "LocalExpectation",
+    "MuProp",
     "Pathwise",
     "ReinMax",
+    "RunningMean",
+    "ScoreFunction",
     "StraightThrough",
     "StraightThroughGumbelSoftmax",
     "configurations",

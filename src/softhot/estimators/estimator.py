@@ -33,6 +33,7 @@ class Estimator(ABC):
         sample: where f is evaluated: at one-hot vectors ("hard") or at relaxed ones ("soft").
         relaxed: whether it draws a relaxed variable, of a temperature that a KL term may refer to.
         source: where it comes from.
+        classes: the number of classes K that it is for; None where it is for any.
     """
 
     unbiased: ClassVar[bool]
@@ -40,6 +41,7 @@ class Estimator(ABC):
     sample: ClassVar[Sample]
     relaxed: ClassVar[bool] = False
     source: ClassVar[str]
+    classes: ClassVar[int | None] = None
 
     @abstractmethod
     def __call__(

@@ -1,0 +1,140 @@
+"""Unbiased estimators: what theory says of each, beyond the laws that all obey."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from softhot.estimators import (
+    DisArm,
+    LocalExpectation,
+    MuProp,
+    RunningMean,
+    ScoreFunction,
+)
+from softhot.testing import assert_mean, exact_gradient, exact_value, gradient_draws
+
+DRAWS = 20_000
+PLAIN = torch.tensor([[0.3, -0.5, 0.9], [-0.2, 1.1, 0.0]], dtype=torch.float64)
+TWO = torch.tensor([[0.3, -0.5], [-1.2, 1.1], [0.4, 0.4]], dtype=torch.float64)
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def features(z: Tensor) -> tuple[Tensor, Tensor]:
+    a, b = torch.randn(2, *z.shape[-2:], dtype=torch.float64, generator=seeded(4)).to(z.dtype)
+    return (z * a).sum((-1, -2)), (z * b).sum((-1, -2))
+
+
+def linear(z: Tensor) -> Tensor:
+    return features(z)[0]
+
+
+def cubic(z: Tensor) -> Tensor:
+    a, b = features(z)
+    return a**3 + 2 * a * b + torch.sin(3 * b)
+
+
+def many(tensor: Tensor, draws: int = DRAWS) -> Tensor:
+    return tensor.expand(draws, *tensor.shape)
+
+
+# exact
+
+
+@pytest.mark.parametrize("row", [0, 1])
+def test_local_expectation_of_one_variable_is_exact(row: int) -> None:
+    logits = PLAIN[row : row + 1]
+    draws = gradient_draws(LocalExpectation(), cubic, logits, 50, seeded())
+    torch.testing.assert_close(draws, many(exact_gradient(cubic, logits), 50))
+
+
+def test_muprop_of_a_linear_function_is_exact() -> None:
+    draws = gradient_draws(MuProp(), linear, PLAIN, 50, seeded())
+    torch.testing.assert_close(draws, many(exact_gradient(linear, PLAIN), 50))
+
+
+# baselines
+
+
+def test_a_running_mean_has_seen_the_past_alone() -> None:
+    baseline = RunningMean(decay=0.5)
+    estimator = ScoreFunction(baseline=baseline)
+    seen = []
+    for call, mean in enumerate([0.0, 1.0, 1.5, 2.25, 3.125]):  # of costs 1, 2, 3, 4: plain, then by halves
+        assert baseline(PLAIN) == mean
+        leaf = PLAIN.clone().requires_grad_()
+        cost = call + 1.0
+
+        def f(z: Tensor, cost: float = cost) -> Tensor:
+            seen.append(z)
+            return cost + 0 * z.sum((-1, -2))
+
+        estimator(f, leaf, generator=seeded(call)).backward()
+        torch.testing.assert_close(leaf.grad, (cost - mean) * (seen[-1][0] - PLAIN.softmax(-1)))
+    baseline.eval()
+    before = baseline(PLAIN)
+    estimator(cubic, PLAIN)
+    assert baseline(PLAIN) == before
+
+
+def test_a_baseline_with_its_own_cost_is_found_out() -> None:
+    class Omniscient(nn.Module):
+        def forward(self, logits: Tensor) -> Tensor:
+            return 0.5 * costs[-1][0]
+
+    costs: list[Tensor] = []
+
+    def f(z: Tensor) -> Tensor:
+        costs.append(cubic(z))
+        return costs[-1]
+
+    draws = gradient_draws(ScoreFunction(baseline=Omniscient()), f, PLAIN, DRAWS, seeded())
+    with pytest.raises(AssertionError, match="standard errors"):
+        assert_mean(draws, exact_gradient(cubic, PLAIN))
+
+
+def test_a_learned_baseline_tends_to_the_mean_and_touches_nothing_else() -> None:
+    baseline = nn.Sequential(nn.Flatten(-2), nn.Linear(6, 1), nn.Flatten(-2)).double()
+    estimator = ScoreFunction(baseline=baseline)
+    optimiser = torch.optim.Adam(baseline.parameters(), lr=0.05)
+    theta = torch.ones((), dtype=torch.float64, requires_grad=True)
+    logits = many(PLAIN, 500).clone().requires_grad_()
+    for step in range(200):
+        optimiser.zero_grad()
+        estimate = estimator.learn(lambda z: theta * cubic(z), logits, generator=seeded(step))
+        optimiser.step()
+    assert theta.grad is None
+    assert logits.grad is None
+    same = estimator(lambda z: theta * cubic(z), logits, generator=seeded(199))
+    assert torch.equal(estimate, same)
+    values = torch.stack([cubic(torch.eye(3).double()[[i, j]]) for i in range(3) for j in range(3)])
+    spread = values.std()
+    assert (baseline(PLAIN[None]) - exact_value(cubic, PLAIN)).abs() < 0.1 * spread
+    slopes = [parameter.grad.clone() for parameter in baseline.parameters()]
+    estimate.sum().backward()
+    assert theta.grad is not None
+    assert logits.grad is not None
+    assert all(torch.equal(p.grad, slope) for p, slope in zip(baseline.parameters(), slopes, strict=True))
+
+
+# errors
+
+REFUSED: list[tuple[Callable[[], object], str]] = [
+    (lambda: ScoreFunction(samples=0), r"samples=0.*use samples >= 1"),
+    (lambda: ScoreFunction(baseline=nn.Identity())(cubic, PLAIN), r"the baseline gives shape \(2, 3\).*use a module"),
+    (lambda: RunningMean(decay=1.0), r"decay=1.0.*use decay=0.99"),
+    (lambda: DisArm()(cubic, PLAIN), r"two classes.*have 3; use Carms"),
+    (lambda: MuProp()(lambda z: z.argmax(-1).sum(-1).double(), PLAIN), r"MuProp needs the slope.*use LeaveOneOut"),
+]
+
+
+@pytest.mark.parametrize(("call", "says"), REFUSED, ids=[says for _, says in REFUSED])
+def test_errors(call: Callable[[], object], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        call()
