@@ -16,6 +16,8 @@ from torch.nn import functional
 
 from softhot import estimators
 from softhot.estimators import (
+    Arsm,
+    Carms,
     DisArm,
     Estimator,
     Exact,
@@ -66,6 +68,9 @@ ESTIMATORS: dict[str, Estimator] = {
     "score-function, n=2, learned": ScoreFunction(samples=2, baseline=Affine()),
     "muprop": MuProp(),
     "disarm": DisArm(),
+    "arsm": Arsm(),
+    "carms, n=2": Carms(samples=2),
+    "carms, n=4": Carms(samples=4),
 }
 LOGITS = {
     "plain": torch.tensor([[0.3, -0.5, 0.9], [-0.2, 1.1, 0.0]], dtype=torch.float64),

@@ -9,7 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from softhot.estimators import (
+    Carms,
     DisArm,
+    Estimator,
+    LeaveOneOut,
     LocalExpectation,
     MuProp,
     RunningMean,
@@ -57,6 +60,59 @@ def test_local_expectation_of_one_variable_is_exact(row: int) -> None:
 def test_muprop_of_a_linear_function_is_exact() -> None:
     draws = gradient_draws(MuProp(), linear, PLAIN, 50, seeded())
     torch.testing.assert_close(draws, many(exact_gradient(linear, PLAIN), 50))
+
+
+# antithetic draws
+
+
+def pairs(estimator: Estimator) -> tuple[Tensor, Tensor]:
+    """The pairs that an estimator draws for three variables of two classes, and its gradients."""
+    seen: list[Tensor] = []
+
+    def f(z: Tensor) -> Tensor:
+        seen.append(z)
+        return cubic(z)
+
+    draws = gradient_draws(estimator, f, TWO, DRAWS, seeded())
+    return seen[0], draws
+
+
+def test_carms_of_a_pair_of_two_classes_is_disarm() -> None:
+    sigma = TWO.softmax(-1).amax(-1, keepdim=True)
+    joint = []
+    for estimator in (DisArm(), Carms(samples=2)):
+        z, draws = pairs(estimator)
+        torch.testing.assert_close(draws, (cubic(z[0]) - cubic(z[1]))[:, None, None] / 2 * (z[0] - z[1]) * sigma)
+        joint.append(z[0, ..., :, None] * z[1, ..., None, :])
+    low = TWO.softmax(-1).amin(-1)
+    likely = TWO.softmax(-1).argmax(-1)
+    expected = torch.zeros(3, 2, 2, dtype=torch.float64)
+    every = torch.arange(3)
+    expected[every, likely, 1 - likely] = expected[every, 1 - likely, likely] = low
+    expected[every, likely, likely] += 1 - 2 * low
+    for law in joint:
+        assert_mean(law, expected)
+
+
+@pytest.mark.parametrize("samples", [2, 3, 5])
+def test_carms_weights_its_pairs_by_how_rare_they_are(samples: int) -> None:
+    """Every pair of classes has a weight, and the right one: an f that tells two of them apart has no bias."""
+    logits = torch.tensor([[0.3, -0.5, 0.9, 0.1]], dtype=torch.float64)
+    probs = logits.softmax(-1)[0]
+    for a, b in ((0, 1), (0, 2), (1, 2), (2, 3), (3, 0)):
+        f = torch.zeros(4, dtype=torch.float64)
+        f[a], f[b] = 1.0, -1.0
+        draws = gradient_draws(Carms(samples=samples), lambda z, f=f: (z * f).sum((-1, -2)), logits, DRAWS, seeded())
+        assert_mean(draws[:, 0], probs * (f - (probs * f).sum()))
+
+
+def test_antithetic_pairs_vary_less_than_independent_ones() -> None:
+    for samples in (2, 4):
+        ours, theirs = (
+            gradient_draws(kind(samples=samples), linear, PLAIN, DRAWS, seeded()).var(0).sum()
+            for kind in (Carms, LeaveOneOut)
+        )
+        assert ours < 0.9 * theirs
 
 
 # baselines
@@ -129,6 +185,7 @@ REFUSED: list[tuple[Callable[[], object], str]] = [
     (lambda: ScoreFunction(samples=0), r"samples=0.*use samples >= 1"),
     (lambda: ScoreFunction(baseline=nn.Identity())(cubic, PLAIN), r"the baseline gives shape \(2, 3\).*use a module"),
     (lambda: RunningMean(decay=1.0), r"decay=1.0.*use decay=0.99"),
+    (lambda: Carms(samples=1), r"samples=1.*use samples >= 2"),
     (lambda: DisArm()(cubic, PLAIN), r"two classes.*have 3; use Carms"),
     (lambda: MuProp()(lambda z: z.argmax(-1).sum(-1).double(), PLAIN), r"MuProp needs the slope.*use LeaveOneOut"),
 ]

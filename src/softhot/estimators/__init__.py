@@ -1,5 +1,7 @@
 """Estimators of the gradient of E_q[f(z)], all with one call signature."""
 
+from softhot.estimators.arsm import Arsm
+from softhot.estimators.carms import Carms
 from softhot.estimators.controlled import Controlled
 from softhot.estimators.disarm import DisArm
 from softhot.estimators.enumeration import configurations
@@ -26,10 +28,14 @@ ESTIMATORS: dict[str, type[Estimator]] = {
     "score-function": ScoreFunction,
     "muprop": MuProp,
     "disarm": DisArm,
+    "arsm": Arsm,
+    "carms": Carms,
 }
 
 __all__ = [
     "ESTIMATORS",
+    "Arsm",
+    "Carms",
     "Controlled",
     "DisArm",
     "Estimator",
