@@ -31,6 +31,8 @@ from softhot.estimators import (
     ScoreFunction,
     StraightThrough,
     StraightThroughGumbelSoftmax,
+    SumAndSample,
+    UnorderedSet,
 )
 from softhot.functional import gumbel_log_softmax
 from softhot.testing import assert_mean, exact_gradient, exact_value, gradient_draws
@@ -71,6 +73,10 @@ ESTIMATORS: dict[str, Estimator] = {
     "arsm": Arsm(),
     "carms, n=2": Carms(samples=2),
     "carms, n=4": Carms(samples=4),
+    "unordered-set, n=2": UnorderedSet(samples=2),
+    "unordered-set, n=4": UnorderedSet(samples=4),
+    "sum-and-sample, k=1": SumAndSample(likeliest=1),
+    "sum-and-sample, k=3": SumAndSample(likeliest=3),
 }
 LOGITS = {
     "plain": torch.tensor([[0.3, -0.5, 0.9], [-0.2, 1.1, 0.0]], dtype=torch.float64),

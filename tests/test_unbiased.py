@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable
 
 import pytest
@@ -17,7 +19,11 @@ from softhot.estimators import (
     MuProp,
     RunningMean,
     ScoreFunction,
+    SumAndSample,
+    UnorderedSet,
+    configurations,
 )
+from softhot.estimators.distinct import distinct_draws, likeliest, outside
 from softhot.testing import assert_mean, exact_gradient, exact_value, gradient_draws
 
 DRAWS = 20_000
@@ -115,6 +121,84 @@ def test_antithetic_pairs_vary_less_than_independent_ones() -> None:
         assert ours < 0.9 * theirs
 
 
+# without replacement
+
+EVERY = next(configurations(2, 3, limit=9, chunk=9, like=PLAIN))
+LOG_Q = (EVERY * PLAIN.log_softmax(-1)).sum((-1, -2))
+
+
+@pytest.mark.parametrize("estimator", [UnorderedSet(samples=9), UnorderedSet(samples=12), SumAndSample(likeliest=9)])
+@pytest.mark.parametrize("impossible", [False, True])
+def test_sets_of_everything_are_exact(estimator: Estimator, impossible: bool) -> None:
+    logits = PLAIN.clone()
+    if impossible:
+        logits[0, 1] = logits[1, 2] = -math.inf
+    draws = gradient_draws(estimator, cubic, logits, 20, seeded())
+    torch.testing.assert_close(draws, many(exact_gradient(cubic, logits), 20))
+    torch.testing.assert_close(estimator(cubic, many(logits, 20)), many(exact_value(cubic, logits), 20))
+
+
+def test_sets_have_the_law_of_draws_without_replacement() -> None:
+    z, there, log_rest = distinct_draws(3, many(PLAIN), seeded())
+    assert there.all()
+    index = (z.flatten(-2) @ EVERY.flatten(-2).T).argmax(-1)
+    assert all((index[i] != index[j]).all() for i, j in ((0, 1), (0, 2), (1, 2)))
+    q = LOG_Q.exp()
+    torch.testing.assert_close(log_rest.exp(), 1 - q[index].sum(0))
+    ordered = torch.zeros(9, 9, 9, dtype=torch.float64)
+    for i, j, k in itertools.permutations(range(9), 3):
+        ordered[i, j, k] = q[i] * q[j] / (1 - q[i]) * q[k] / (1 - q[i] - q[j])
+    hot = nn.functional.one_hot(index, 9).double()
+    for place, law in enumerate((ordered.sum((1, 2)), ordered.sum((0, 2)), ordered.sum((0, 1)))):
+        assert_mean(hot[place], law)
+
+
+def test_the_mean_over_all_sets_is_the_truth() -> None:
+    """The gradient is a function of the set alone, so that one draw of each set and its probability tell the mean."""
+    q = LOG_Q.exp()
+    seen: list[Tensor] = []
+
+    def f(z: Tensor) -> Tensor:
+        seen.append(z)
+        return cubic(z)
+
+    draws = gradient_draws(UnorderedSet(samples=3), f, PLAIN, 60_000, seeded())
+    index = (seen[0].flatten(-2) @ EVERY.flatten(-2).T).argmax(-1).sort(0).values
+    code = (index * torch.tensor([81, 9, 1])[:, None]).sum(0)
+    total, mass = torch.zeros_like(PLAIN), 0.0
+    for members in itertools.combinations(range(9), 3):
+        p = sum(
+            (q[i] * q[j] / (1 - q[i]) * q[k] / (1 - q[i] - q[j])).item() for i, j, k in itertools.permutations(members)
+        )
+        found = (code == members[0] * 81 + members[1] * 9 + members[2]).nonzero()[:, 0]
+        torch.testing.assert_close(draws[found], draws[found[:1]].expand(len(found), 2, 3))
+        total, mass = total + p * draws[found[0]], mass + p
+    assert mass == pytest.approx(1.0)
+    torch.testing.assert_close(total, exact_gradient(cubic, PLAIN))
+
+
+def test_what_is_left_of_almost_everything() -> None:
+    logits = torch.tensor([[0.0, -50.0, -60.0], [0.0, -70.0, -80.0]], dtype=torch.float64)
+    z, log_p = likeliest(5, logits)
+    assert z.argmax(-1).tolist() == [[0, 0], [1, 0], [2, 0], [0, 1], [0, 2]]
+    torch.testing.assert_close(log_p, torch.tensor([0.0, -50, -60, -70, -80], dtype=torch.float64))
+    draw, log_rest = outside(z[:, None].expand(5, 200, 2, 3), many(logits, 200), seeded())
+    expected = torch.tensor([-120.0, -130, -130, -140], dtype=torch.float64).logsumexp(0)
+    torch.testing.assert_close(log_rest, expected.expand(200))
+    assert (draw.argmax(-1) > 0).all()
+
+
+@pytest.mark.parametrize("latents", [1, 2, 3, 5, 6])
+def test_the_likeliest_are_those_of_enumeration(latents: int) -> None:
+    logits = torch.randn(4, latents, 3, dtype=torch.float64, generator=seeded())
+    z = next(configurations(latents, 3, limit=999, chunk=999, like=logits))
+    every = (z[:, None] * logits.log_softmax(-1)).sum((-1, -2))
+    for count in (1, 2, 3):
+        best, log_p = likeliest(count, logits)
+        torch.testing.assert_close(log_p, every.topk(count, 0).values)
+        torch.testing.assert_close((best * logits.log_softmax(-1)).sum((-1, -2)), log_p)
+
+
 # baselines
 
 
@@ -186,6 +270,9 @@ REFUSED: list[tuple[Callable[[], object], str]] = [
     (lambda: ScoreFunction(baseline=nn.Identity())(cubic, PLAIN), r"the baseline gives shape \(2, 3\).*use a module"),
     (lambda: RunningMean(decay=1.0), r"decay=1.0.*use decay=0.99"),
     (lambda: Carms(samples=1), r"samples=1.*use samples >= 2"),
+    (lambda: UnorderedSet(samples=1), r"samples=1.*use samples=4"),
+    (lambda: UnorderedSet(samples=13), r"samples=13.*use samples=4"),
+    (lambda: SumAndSample(likeliest=0), r"likeliest=0.*use likeliest >= 1"),
     (lambda: DisArm()(cubic, PLAIN), r"two classes.*have 3; use Carms"),
     (lambda: MuProp()(lambda z: z.argmax(-1).sum(-1).double(), PLAIN), r"MuProp needs the slope.*use LeaveOneOut"),
 ]

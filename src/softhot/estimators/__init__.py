@@ -15,6 +15,8 @@ from softhot.estimators.reinmax import ReinMax
 from softhot.estimators.score_function import RunningMean, ScoreFunction
 from softhot.estimators.straight_through import StraightThrough
 from softhot.estimators.straight_through_gumbel_softmax import StraightThroughGumbelSoftmax
+from softhot.estimators.sum_and_sample import SumAndSample
+from softhot.estimators.unordered_set import UnorderedSet
 from softhot.names import unknown
 
 ESTIMATORS: dict[str, type[Estimator]] = {
@@ -30,6 +32,8 @@ ESTIMATORS: dict[str, type[Estimator]] = {
     "disarm": DisArm,
     "arsm": Arsm,
     "carms": Carms,
+    "unordered-set": UnorderedSet,
+    "sum-and-sample": SumAndSample,
 }
 
 __all__ = [
@@ -51,6 +55,8 @@ __all__ = [
     "ScoreFunction",
     "StraightThrough",
     "StraightThroughGumbelSoftmax",
+    "SumAndSample",
+    "UnorderedSet",
     "configurations",
     "estimator",
 ]
