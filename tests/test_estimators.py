@@ -26,7 +26,10 @@ from softhot.estimators import (
     LeaveOneOut,
     LocalExpectation,
     MuProp,
+    Rebar,
     ReinMax,
+    Relax,
+    Relaxation,
     RunningMean,
     ScoreFunction,
     StraightThrough,
@@ -48,6 +51,18 @@ class Affine(nn.Module):
     def forward(self, logits: Tensor) -> Tensor:
         weight = self.weight.to(logits.dtype)
         return weight[0] + weight[1] * logits.softmax(-1)[..., 0].sum(-1)
+
+
+class Wave(nn.Module):
+    """A surrogate: a sine of sums, in whatever precision it is asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(1.5))
+
+    def forward(self, z: Tensor) -> Tensor:
+        a, b = features(z)
+        return 2 * torch.sin(self.scale.to(z.dtype) * a) + b
 
 
 ESTIMATORS: dict[str, Estimator] = {
@@ -77,6 +92,10 @@ ESTIMATORS: dict[str, Estimator] = {
     "unordered-set, n=4": UnorderedSet(samples=4),
     "sum-and-sample, k=1": SumAndSample(likeliest=1),
     "sum-and-sample, k=3": SumAndSample(likeliest=3),
+    "rebar": Rebar(),
+    "rebar, t=2, eta=0.4": Rebar(Relaxation(temperature=2.0, eta=0.4)),
+    "relax": Relax(),
+    "relax, a wave": Relax(Wave(), temperature=0.8),
 }
 LOGITS = {
     "plain": torch.tensor([[0.3, -0.5, 0.9], [-0.2, 1.1, 0.0]], dtype=torch.float64),

@@ -12,11 +12,16 @@ from torch import Tensor, nn
 
 from softhot.estimators import (
     Carms,
+    Controlled,
     DisArm,
     Estimator,
     LeaveOneOut,
     LocalExpectation,
     MuProp,
+    QuadraticSurrogate,
+    Rebar,
+    Relax,
+    Relaxation,
     RunningMean,
     ScoreFunction,
     SumAndSample,
@@ -263,6 +268,77 @@ def test_a_learned_baseline_tends_to_the_mean_and_touches_nothing_else() -> None
     assert all(torch.equal(p.grad, slope) for p, slope in zip(baseline.parameters(), slopes, strict=True))
 
 
+# controls
+
+
+def second_moment(estimator: Controlled, logits: Tensor) -> Tensor:
+    return gradient_draws(estimator, cubic, logits, 2_000, seeded()).square().sum((-1, -2)).mean()
+
+
+@pytest.mark.parametrize("name", ["log_temperature", "eta"])
+def test_rebar_learns_by_the_slope_of_its_second_moment(name: str) -> None:
+    relaxation = Relaxation(temperature=0.7, eta=0.6).double()
+    estimator = Rebar(relaxation)
+    theta = torch.ones((), dtype=torch.float64, requires_grad=True)
+    logits = many(PLAIN, 2_000).clone().requires_grad_()
+    learned = estimator.learn(lambda z: theta * cubic(z), logits, generator=seeded())
+    assert torch.equal(learned, estimator(cubic, logits, generator=seeded()))
+    assert theta.grad is None
+    assert logits.grad is None
+    parameter = getattr(relaxation, name)
+    ends = []
+    for step in (1e-5, -1e-5):
+        with torch.no_grad():
+            parameter += step
+        ends.append(second_moment(estimator, PLAIN))
+        with torch.no_grad():
+            parameter -= step
+    torch.testing.assert_close(parameter.grad, (ends[0] - ends[1]) / 2e-5, rtol=1e-6, atol=1e-6)
+    estimator.learn(cubic, logits, generator=seeded())  # adds up, as a backward pass does
+    torch.testing.assert_close(parameter.grad, (ends[0] - ends[1]) / 1e-5, rtol=1e-6, atol=1e-6)
+
+
+def test_learned_controls_save_variance() -> None:
+    logits = many(PLAIN, 500)
+    surrogate = QuadraticSurrogate(2, 3).double()
+    for estimator in (Rebar(), Relax(surrogate)):
+        before = second_moment(estimator, PLAIN)
+        optimiser = torch.optim.Adam(estimator.control.parameters(), lr=0.05)
+        for step in range(150):
+            optimiser.zero_grad()
+            estimator.learn(cubic, logits, generator=seeded(100 + step))
+            optimiser.step()
+        assert second_moment(estimator, PLAIN) < 0.8 * before
+        draws = gradient_draws(estimator, cubic, PLAIN, DRAWS, seeded())
+        assert_mean(draws, exact_gradient(cubic, PLAIN))
+
+
+def test_rebar_of_two_classes_is_that_of_the_binary_formulas() -> None:
+    """With u uniform and v the same noise given b: gradients through both relaxed samples, by automatic ones."""
+    t, eta = 0.7, 0.6
+    phi = torch.tensor([0.4], dtype=torch.float64).expand(DRAWS).clone().requires_grad_()
+
+    def f(b: Tensor) -> Tensor:
+        return (b - 0.45) ** 2 + torch.sin(3 * b)
+
+    u = torch.rand(DRAWS, dtype=torch.float64, generator=seeded(1))
+    theta = phi.sigmoid()
+    b = (u > 1 - theta).double()
+    edge = (1 - theta).detach()
+    v = torch.where(b > 0, (u - edge) / (1 - edge), u / edge)
+    tied = torch.where(b > 0, v * theta + 1 - theta, v * (1 - theta))
+    soft, conditional = (((phi + w.log() - (1 - w).log()) / t).sigmoid() for w in (u, tied))
+    torch.testing.assert_close(soft, conditional)
+    log_q = torch.where(b > 0, theta, 1 - theta).log()
+    (slope,) = torch.autograd.grad(
+        (eta * (f(soft) - f(conditional))).sum() + ((f(b) - eta * f(soft)).detach() * log_q).sum(), phi
+    )
+    logits = torch.tensor([[0.0, 0.4]], dtype=torch.float64)
+    ours = gradient_draws(Rebar(Relaxation(t, eta)), lambda z: f(z[..., 0, 1]), logits, DRAWS, seeded())
+    for power in (1, 2):
+        assert_mean(ours[:, 0, 1] ** power - slope**power, torch.zeros((), dtype=torch.float64))
+
+
 # errors
 
 REFUSED: list[tuple[Callable[[], object], str]] = [
@@ -274,6 +350,9 @@ REFUSED: list[tuple[Callable[[], object], str]] = [
     (lambda: UnorderedSet(samples=13), r"samples=13.*use samples=4"),
     (lambda: SumAndSample(likeliest=0), r"likeliest=0.*use likeliest >= 1"),
     (lambda: DisArm()(cubic, PLAIN), r"two classes.*have 3; use Carms"),
+    (lambda: Rebar()(lambda z: z.argmax(-1).sum(-1).double(), PLAIN), r"Rebar needs the slope.*use LeaveOneOut"),
+    (lambda: Relaxation(temperature=0.0), r"temperature=0.0 is not a positive"),
+    (lambda: Relax(temperature=-1.0), r"temperature=-1.0 is not a positive"),
     (lambda: MuProp()(lambda z: z.argmax(-1).sum(-1).double(), PLAIN), r"MuProp needs the slope.*use LeaveOneOut"),
 ]
 

@@ -11,7 +11,9 @@ from softhot.estimators.gumbel_softmax import GumbelSoftmax
 from softhot.estimators.leave_one_out import LeaveOneOut
 from softhot.estimators.local_expectation import LocalExpectation
 from softhot.estimators.muprop import MuProp
+from softhot.estimators.rebar import Rebar, Relaxation
 from softhot.estimators.reinmax import ReinMax
+from softhot.estimators.relax import QuadraticSurrogate, Relax
 from softhot.estimators.score_function import RunningMean, ScoreFunction
 from softhot.estimators.straight_through import StraightThrough
 from softhot.estimators.straight_through_gumbel_softmax import StraightThroughGumbelSoftmax
@@ -34,6 +36,8 @@ ESTIMATORS: dict[str, type[Estimator]] = {
     "carms": Carms,
     "unordered-set": UnorderedSet,
     "sum-and-sample": SumAndSample,
+    "rebar": Rebar,
+    "relax": Relax,
 }
 
 __all__ = [
@@ -50,7 +54,11 @@ __all__ = [
     "LocalExpectation",
     "MuProp",
     "Pathwise",
+    "QuadraticSurrogate",
+    "Rebar",
     "ReinMax",
+    "Relax",
+    "Relaxation",
     "RunningMean",
     "ScoreFunction",
     "StraightThrough",

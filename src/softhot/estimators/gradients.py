@@ -10,7 +10,7 @@ from torch import Tensor
 
 from softhot.estimators.estimator import Integrand
 
-__all__ = ["carry", "wide", "with_slope"]
+__all__ = ["carry", "no_slope", "wide", "with_slope"]
 
 
 def carry(
@@ -55,8 +55,13 @@ def with_slope(
         if value.requires_grad:
             (slope,) = torch.autograd.grad(value.sum(), z, retain_graph=True, allow_unused=True)
     if slope is None:
-        raise ValueError(
-            f"{who} needs the slope of f, and f has none: its value does not depend on z by differentiable operations; "
-            "use LeaveOneOut(), which needs none."
-        )
+        raise no_slope(who)
     return value if torch.is_grad_enabled() else value.detach(), slope
+
+
+def no_slope(who: object) -> ValueError:
+    """The error for an f that cannot be differentiated in z, where an estimator must."""
+    return ValueError(
+        f"{who} needs the slope of f, and f has none: its value does not depend on z by differentiable operations; "
+        "use LeaveOneOut(), which needs none."
+    )

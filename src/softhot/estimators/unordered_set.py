@@ -4,7 +4,8 @@ A set S of n joint configurations is drawn without replacement from the product 
 probability in any order, and :math:`p^{D \setminus E}` that of draws from what is not in E,
 
 .. math:: \hat g = \sum_{s \in S} p(s) R(S, s)
-    \Big( f(s) - \sum_{s' \in S} p(s') R^{D \setminus \{s\}}(S, s') f(s') \Big) \nabla_\ell \log q_\ell(s), \qquad R(S, s) = \frac{p^{D \setminus \{s\}}(S \setminus \{s\})}{p(S)},
+    \Big( f(s) - \sum_{s' \in S} p(s') R^{D \setminus \{s\}}(S, s') f(s') \Big) \nabla_\ell \log q_\ell(s),
+    \qquad R(S, s) = \frac{p^{D \setminus \{s\}}(S \setminus \{s\})}{p(S)},
 
 :math:`R^{D \setminus \{s\}}(S, s') = p^{D \setminus \{s, s'\}}(S \setminus \{s, s'\}) /
 p^{D \setminus \{s\}}(S \setminus \{s\})`, and 1 for :math:`s' = s`. The baseline holds f(s) itself, yet its mean given
