@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from softhot.bounds import Objective, incompatible
 from softhot.estimators import (
     Carms,
     Controlled,
@@ -22,13 +23,17 @@ from softhot.estimators import (
     Rebar,
     Relax,
     Relaxation,
+    Rodeo,
     RunningMean,
     ScoreFunction,
     SumAndSample,
+    TaylorSurrogate,
     UnorderedSet,
+    Vimco,
     configurations,
 )
 from softhot.estimators.distinct import distinct_draws, likeliest, outside
+from softhot.kl import Categorical
 from softhot.testing import assert_mean, exact_gradient, exact_value, gradient_draws
 
 DRAWS = 20_000
@@ -313,6 +318,62 @@ def test_learned_controls_save_variance() -> None:
         assert_mean(draws, exact_gradient(cubic, PLAIN))
 
 
+def test_rodeo_learns_by_the_slope_of_its_second_moment() -> None:
+    surrogate = TaylorSurrogate(baseline=0.9, gradient=0.3).double()
+    estimator = Rodeo(samples=3, surrogate=surrogate)
+    theta = torch.ones((), dtype=torch.float64, requires_grad=True)
+    estimator.learn(lambda z: theta * cubic(z), many(PLAIN, 2_000), generator=seeded()).sum().backward()
+    assert theta.grad is not None
+    for parameter in surrogate.parameters():
+        ends = []
+        for step in (1e-5, -1e-5):
+            with torch.no_grad():
+                parameter += step
+            ends.append(second_moment(estimator, PLAIN))
+            with torch.no_grad():
+                parameter -= step
+        torch.testing.assert_close(parameter.grad, (ends[0] - ends[1]) / 2e-5, rtol=1e-6, atol=1e-6)
+
+
+def test_rodeo_takes_out_what_is_linear() -> None:
+    """Two classes: the calmed baseline of a linear f is its mean, and so the gradient is known draw by draw."""
+    seen: list[Tensor] = []
+
+    def f(z: Tensor) -> Tensor:
+        seen.append(z.detach())
+        return linear(z)
+
+    plain = Rodeo(samples=2, surrogate=TaylorSurrogate(gradient=0.0))
+    draws = gradient_draws(plain, f, TWO, 100, seeded())
+    excess = linear(seen[0]) - exact_value(linear, TWO)
+    torch.testing.assert_close(draws, (excess[..., None, None] * (seen[0] - TWO.softmax(-1))).mean(0))
+    moments = [
+        gradient_draws(e, linear, TWO, DRAWS, seeded()).var(0).sum()
+        for e in (Rodeo(samples=2), plain, LeaveOneOut(samples=2))
+    ]
+    assert moments[0] < 0.5 * moments[1]
+    assert moments[1] < 0.8 * moments[2]
+
+
+def test_rodeo_without_a_surrogate_is_leave_one_out() -> None:
+    nothing = Rodeo(samples=3, surrogate=TaylorSurrogate(0.0, 0.0))
+    ours, theirs = (gradient_draws(e, cubic, PLAIN, 50, seeded()) for e in (nothing, LeaveOneOut(samples=3)))
+    torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("kind", ["rebar", "relax", "rodeo"])
+def test_controls_learn_beside_impossible_classes(kind: str) -> None:
+    controlled: dict[str, Controlled] = {
+        "rebar": Rebar(),
+        "relax": Relax(QuadraticSurrogate(2, 3)),
+        "rodeo": Rodeo(samples=2),
+    }
+    logits = PLAIN.clone()
+    logits[0, :2] = logits[1, 2] = -math.inf
+    controlled[kind].learn(cubic, many(logits, 100), generator=seeded())
+    assert all(p.grad.isfinite().all() for p in controlled[kind].control.parameters())
+
+
 def test_rebar_of_two_classes_is_that_of_the_binary_formulas() -> None:
     """With u uniform and v the same noise given b: gradients through both relaxed samples, by automatic ones."""
     t, eta = 0.7, 0.6
@@ -339,6 +400,53 @@ def test_rebar_of_two_classes_is_that_of_the_binary_formulas() -> None:
         assert_mean(ours[:, 0, 1] ** power - slope**power, torch.zeros((), dtype=torch.float64))
 
 
+# several draws
+
+
+@pytest.mark.parametrize("samples", [2, 3])
+def test_vimco_climbs_the_importance_weighted_bound(samples: int) -> None:
+    """The mean over all n-tuples of configurations, differentiated; f itself depends on the logits."""
+    table = torch.randn(9, dtype=torch.float64, generator=seeded(7))
+
+    def log_weight(z: Tensor, logits: Tensor) -> Tensor:
+        index = (z.flatten(-2) @ EVERY.flatten(-2).T).argmax(-1)
+        return 2 * table[index] - (z * logits.log_softmax(-1)).sum((-1, -2))
+
+    leaf = PLAIN.clone().requires_grad_()
+    log_q = (EVERY * leaf.log_softmax(-1)).sum((-1, -2))
+    tuples = torch.cartesian_prod(*[torch.arange(9)] * samples)
+    bounds = (2 * table - log_q)[tuples].logsumexp(-1) - math.log(samples)
+    truth = (log_q[tuples].sum(-1).exp() * bounds).sum()
+    (gradient,) = torch.autograd.grad(truth, leaf)
+
+    logits = many(PLAIN).clone().requires_grad_()
+    estimate = Vimco(samples=samples)(lambda z: log_weight(z, logits), logits, generator=seeded())
+    assert_mean(estimate, truth)
+    (draws,) = torch.autograd.grad(estimate.sum(), logits)
+    assert_mean(draws, gradient)
+    with pytest.raises(AssertionError, match="standard errors"):  # the gradient through f is needed
+        assert_mean(gradient_draws(Vimco(samples=samples), lambda z: log_weight(z, PLAIN), PLAIN, DRAWS), gradient)
+
+
+def test_vimco_bears_weights_of_zero() -> None:
+    def f(z: Tensor) -> Tensor:
+        return torch.where(z[..., 0, 0] > 0, -math.inf, cubic(z))
+
+    logits = torch.tensor([[-2.0, 0.5, 0.9], [-0.2, 1.1, 0.0]], dtype=torch.float64)
+    draws = gradient_draws(Vimco(samples=8), f, logits, 1_000, seeded())
+    assert draws.isfinite().all()
+    first = torch.tensor([-math.inf, 1.0], dtype=torch.float64)[:, None]  # of a pair, the first has no weight
+    assert gradient_draws(Vimco(samples=2), lambda z: first + cubic(z), logits, 100, seeded()).isfinite().all()
+
+
+def test_what_is_no_estimate_of_a_mean_is_no_objective() -> None:
+    with pytest.raises(ValueError, match="bound of several draws"):
+        Objective(Vimco())
+    assert incompatible(DisArm(), Categorical(), 4, 3) == "the estimator is for 2 classes, and there are 3"
+    assert incompatible(DisArm(), Categorical(), 4, 2) is None
+    assert incompatible(DisArm(), Categorical()) is None
+
+
 # errors
 
 REFUSED: list[tuple[Callable[[], object], str]] = [
@@ -351,6 +459,8 @@ REFUSED: list[tuple[Callable[[], object], str]] = [
     (lambda: SumAndSample(likeliest=0), r"likeliest=0.*use likeliest >= 1"),
     (lambda: DisArm()(cubic, PLAIN), r"two classes.*have 3; use Carms"),
     (lambda: Rebar()(lambda z: z.argmax(-1).sum(-1).double(), PLAIN), r"Rebar needs the slope.*use LeaveOneOut"),
+    (lambda: Rodeo(samples=1), r"samples=1.*use samples >= 2"),
+    (lambda: Vimco(samples=1), r"samples=1.*use samples >= 2"),
     (lambda: Relaxation(temperature=0.0), r"temperature=0.0 is not a positive"),
     (lambda: Relax(temperature=-1.0), r"temperature=-1.0 is not a positive"),
     (lambda: MuProp()(lambda z: z.argmax(-1).sum(-1).double(), PLAIN), r"MuProp needs the slope.*use LeaveOneOut"),

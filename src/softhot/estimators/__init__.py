@@ -14,11 +14,13 @@ from softhot.estimators.muprop import MuProp
 from softhot.estimators.rebar import Rebar, Relaxation
 from softhot.estimators.reinmax import ReinMax
 from softhot.estimators.relax import QuadraticSurrogate, Relax
+from softhot.estimators.rodeo import Rodeo, TaylorSurrogate
 from softhot.estimators.score_function import RunningMean, ScoreFunction
 from softhot.estimators.straight_through import StraightThrough
 from softhot.estimators.straight_through_gumbel_softmax import StraightThroughGumbelSoftmax
 from softhot.estimators.sum_and_sample import SumAndSample
 from softhot.estimators.unordered_set import UnorderedSet
+from softhot.estimators.vimco import Vimco
 from softhot.names import unknown
 
 ESTIMATORS: dict[str, type[Estimator]] = {
@@ -38,6 +40,8 @@ ESTIMATORS: dict[str, type[Estimator]] = {
     "sum-and-sample": SumAndSample,
     "rebar": Rebar,
     "relax": Relax,
+    "rodeo": Rodeo,
+    "vimco": Vimco,
 }
 
 __all__ = [
@@ -59,12 +63,15 @@ __all__ = [
     "ReinMax",
     "Relax",
     "Relaxation",
+    "Rodeo",
     "RunningMean",
     "ScoreFunction",
     "StraightThrough",
     "StraightThroughGumbelSoftmax",
     "SumAndSample",
+    "TaylorSurrogate",
     "UnorderedSet",
+    "Vimco",
     "configurations",
     "estimator",
 ]

@@ -1,10 +1,10 @@
 r"""RELAX: the score function with a learned function of the relaxed sample as a control variate.
 
 The gradient of :mod:`softhot.estimators.relaxed_control` with c a surrogate, any differentiable module of relaxed z,
-and :math:`\eta = 1`. Unbiased whatever the surrogate is; :meth:`Relax.learn` gives its parameters the slope of the second
-moment of the gradient. Costs one evaluation of f, which need not be differentiable, and one of the surrogate, whose
-relaxed sample stands for the conditional one as well; learning adds a second backward pass through the surrogate. The
-paper's own choice, f at the relaxed sample plus a network, is a surrogate as well, for a differentiable f.
+and :math:`\eta = 1`. Unbiased whatever the surrogate is; :meth:`Relax.learn` gives its parameters the slope of the
+second moment of the gradient. Costs one evaluation of f, which need not be differentiable, and one of the surrogate,
+whose relaxed sample stands for the conditional one as well; learning adds a second backward pass through the surrogate.
+The paper's own choice, f at the relaxed sample plus a network, is a surrogate as well, for a differentiable f.
 
 Reference:
     Grathwohl, Choi, Wu, Roeder, Duvenaud (2018), "Backpropagation through the void: optimizing control variates for
