@@ -358,13 +358,11 @@ def test_samples_have_the_law_of_those_of_torch(t: float) -> None:
 
 
 @cases()
-@pytest.mark.parametrize(
-    ("batch", "latents", "classes"),
-    [((), 1, 2), ((), 3, 3), ((5,), 2, 4), ((5,), 1, 5), ((2, 3), 3, 2), ((2, 3), 2, 5)],
-)
-def test_shapes_types_and_cost(estimator: Estimator, batch: tuple[int, ...], latents: int, classes: int) -> None:
-    classes = estimator.classes or classes
-    for dtype in (torch.float32, torch.float64):
+@pytest.mark.parametrize("batch", [(), (5,), (2, 3)])
+def test_shapes_types_and_cost(estimator: Estimator, batch: tuple[int, ...]) -> None:
+    for latents, classes, dtype in itertools.product((1, 2, 3), (2, 3, 4, 5), (torch.float32, torch.float64)):
+        if classes != (estimator.classes or classes):
+            continue
         logits = torch.randn(*batch, latents, classes, dtype=dtype, generator=seeded()).requires_grad_()
         seen: list[Tensor] = []
         value = estimator(recorded(cubic, seen), logits, generator=seeded())

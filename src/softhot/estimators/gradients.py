@@ -62,6 +62,6 @@ def with_slope(
 def no_slope(who: object) -> ValueError:
     """The error for an f that cannot be differentiated in z, where an estimator must."""
     return ValueError(
-        f"{who} needs the slope of f, and f has none: its value does not depend on z by differentiable operations; "
-        "use LeaveOneOut(), which needs none."
+        f"{who} needs the slope of f, and f has none: its value does not depend on z by differentiable operations, or "
+        "torch.inference_mode() is on; use LeaveOneOut(), which needs none."
     )
