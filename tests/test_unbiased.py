@@ -38,6 +38,8 @@ from softhot.testing import assert_mean, exact_gradient, exact_value, gradient_d
 
 DRAWS = 20_000
 PLAIN = torch.tensor([[0.3, -0.5, 0.9], [-0.2, 1.1, 0.0]], dtype=torch.float64)
+EVERY = next(configurations(2, 3, limit=9, chunk=9, like=PLAIN))
+LOG_Q = (EVERY * PLAIN.log_softmax(-1)).sum((-1, -2))
 TWO = torch.tensor([[0.3, -0.5], [-1.2, 1.1], [0.4, 0.4]], dtype=torch.float64)
 
 
@@ -76,6 +78,22 @@ def test_local_expectation_of_one_variable_is_exact(row: int) -> None:
 def test_muprop_of_a_linear_function_is_exact() -> None:
     draws = gradient_draws(MuProp(), linear, PLAIN, 50, seeded())
     torch.testing.assert_close(draws, many(exact_gradient(linear, PLAIN), 50))
+
+
+@pytest.mark.parametrize("estimator", [ScoreFunction(), LocalExpectation(), MuProp()])
+def test_the_mean_over_all_samples_is_the_truth(estimator: Estimator) -> None:
+    """These gradients are functions of one hard sample: one draw of each and its probability tell the mean."""
+    seen: list[Tensor] = []
+
+    def f(z: Tensor) -> Tensor:
+        seen.append(z.detach())
+        return cubic(z)
+
+    draws = gradient_draws(estimator, f, PLAIN, 3_000, seeded())
+    index = (seen[0].reshape(-1, 6) @ EVERY.flatten(-2).T).argmax(-1)
+    first = torch.stack([(index == i).nonzero()[0, 0] for i in range(9)])
+    total = (LOG_Q.exp()[:, None, None] * draws[first]).sum(0)
+    torch.testing.assert_close(total, exact_gradient(cubic, PLAIN))
 
 
 # antithetic draws
@@ -132,9 +150,6 @@ def test_antithetic_pairs_vary_less_than_independent_ones() -> None:
 
 
 # without replacement
-
-EVERY = next(configurations(2, 3, limit=9, chunk=9, like=PLAIN))
-LOG_Q = (EVERY * PLAIN.log_softmax(-1)).sum((-1, -2))
 
 
 @pytest.mark.parametrize("estimator", [UnorderedSet(samples=9), UnorderedSet(samples=12), SumAndSample(likeliest=9)])

@@ -92,7 +92,7 @@ def incompatible(estimator: Estimator, term: Term, latents: int = 0, classes: in
     """
     if estimator.multi_sample:
         return "the estimator's value is a bound of several draws, whose log weights hold the divergence already"
-    if estimator.classes not in (None, classes or estimator.classes):
+    if estimator.classes and classes and estimator.classes != classes:
         return f"the estimator is for {estimator.classes} classes, and there are {classes}"
     if term.temperate and not estimator.relaxed:
         return "the term has a temperature, and the estimator draws no relaxed variable that has one"
