@@ -21,6 +21,7 @@ from softhot.estimators import (
     DisArm,
     Estimator,
     Exact,
+    GumbelRao,
     GumbelSoftmax,
     Integrand,
     LeaveOneOut,
@@ -28,6 +29,8 @@ from softhot.estimators import (
     MuProp,
     Rebar,
     ReinMax,
+    ReinMaxCv,
+    ReinMaxRao,
     Relax,
     Relaxation,
     Rodeo,
@@ -38,6 +41,7 @@ from softhot.estimators import (
     SumAndSample,
     UnorderedSet,
     Vimco,
+    Zgr,
 )
 from softhot.functional import gumbel_log_softmax
 from softhot.testing import assert_mean, exact_gradient, exact_value, gradient_draws
@@ -102,6 +106,14 @@ ESTIMATORS: dict[str, Estimator] = {
     "rodeo, n=3": Rodeo(samples=3),
     "vimco, n=2": Vimco(samples=2),
     "vimco, n=3": Vimco(samples=3),
+    "gumbel-rao": GumbelRao(draws=4),
+    "gumbel-rao, n=3, t=0.3": GumbelRao(samples=3, temperature=0.3, draws=2),
+    "reinmax-rao, n=3, t=0.5": ReinMaxRao(samples=3, temperature=0.5, draws=3),
+    "reinmax-rao": ReinMaxRao(draws=3),
+    "reinmax-cv": ReinMaxCv(draws=3),
+    "reinmax-cv, n=3, t=0.5": ReinMaxCv(samples=3, temperature=0.5, draws=3, eta=0.1),
+    "zgr": Zgr(),
+    "zgr, n=3": Zgr(samples=3),
 }
 LOGITS = {
     "plain": torch.tensor([[0.3, -0.5, 0.9], [-0.2, 1.1, 0.0]], dtype=torch.float64),
@@ -471,6 +483,8 @@ def mean_gradient(estimator: Estimator, f: Integrand, logits: Tensor) -> Tensor:
         (ReinMax(), quadratic, True),
         (ReinMax(), cubic, False),
         (ReinMax(temperature=1.3), linear, False),
+        (Zgr(), quadratic, True),
+        (Zgr(), cubic, False),
     ],
     ids=lambda case: getattr(case, "__name__", str(case)),
 )
@@ -528,6 +542,13 @@ REFUSED: list[tuple[Callable[[], object], str]] = [
     (lambda: GumbelSoftmax(temperature=0.0), r"temperature=0.0 is not a positive"),
     (lambda: ReinMax(temperature=-1.0), r"temperature=-1.0 is not a positive"),
     (lambda: ReinMax(temperature=math.inf), r"temperature=inf is not a positive"),
+    (lambda: GumbelRao(temperature=-1.0), r"temperature=-1.0 is not a positive"),
+    (lambda: ReinMaxRao(draws=0), r"draws=0 leaves nothing to average"),
+    (lambda: ReinMaxRao(temperature=0.0), r"temperature=0.0 is not a positive"),
+    (lambda: ReinMaxCv(draws=0), r"draws=0 leaves nothing to average"),
+    (lambda: ReinMaxCv(temperature=0.0), r"temperature=0.0 is not a positive"),
+    (lambda: ReinMaxCv(eta=math.nan), r"eta=nan is not a finite number"),
+    (lambda: GumbelRao(draws=0), r"draws=0 leaves nothing to average"),
     (lambda: StraightThroughGumbelSoftmax(temperature=math.nan), r"temperature=nan is not a positive"),
     (lambda: StraightThroughGumbelSoftmax(backward_temperature=0.0), r"backward_temperature=0.0 is not a positive"),
     (lambda: Exact()(linear, torch.zeros(11, 3)), r"177,147 configurations, more than the limit of 65,536"),

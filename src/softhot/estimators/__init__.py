@@ -7,12 +7,15 @@ from softhot.estimators.disarm import DisArm
 from softhot.estimators.enumeration import configurations
 from softhot.estimators.estimator import Estimator, Integrand, Pathwise
 from softhot.estimators.exact import Exact
+from softhot.estimators.gumbel_rao import GumbelRao
 from softhot.estimators.gumbel_softmax import GumbelSoftmax
 from softhot.estimators.leave_one_out import LeaveOneOut
 from softhot.estimators.local_expectation import LocalExpectation
 from softhot.estimators.muprop import MuProp
 from softhot.estimators.rebar import Rebar, Relaxation
 from softhot.estimators.reinmax import ReinMax
+from softhot.estimators.reinmax_cv import ReinMaxCv
+from softhot.estimators.reinmax_rao import ReinMaxRao
 from softhot.estimators.relax import QuadraticSurrogate, Relax
 from softhot.estimators.rodeo import Rodeo, TaylorSurrogate
 from softhot.estimators.score_function import RunningMean, ScoreFunction
@@ -21,6 +24,7 @@ from softhot.estimators.straight_through_gumbel_softmax import StraightThroughGu
 from softhot.estimators.sum_and_sample import SumAndSample
 from softhot.estimators.unordered_set import UnorderedSet
 from softhot.estimators.vimco import Vimco
+from softhot.estimators.zgr import Zgr
 from softhot.names import unknown
 
 ESTIMATORS: dict[str, type[Estimator]] = {
@@ -42,6 +46,10 @@ ESTIMATORS: dict[str, type[Estimator]] = {
     "relax": Relax,
     "rodeo": Rodeo,
     "vimco": Vimco,
+    "gumbel-rao": GumbelRao,
+    "zgr": Zgr,
+    "reinmax-rao": ReinMaxRao,
+    "reinmax-cv": ReinMaxCv,
 }
 
 __all__ = [
@@ -52,6 +60,7 @@ __all__ = [
     "DisArm",
     "Estimator",
     "Exact",
+    "GumbelRao",
     "GumbelSoftmax",
     "Integrand",
     "LeaveOneOut",
@@ -61,6 +70,8 @@ __all__ = [
     "QuadraticSurrogate",
     "Rebar",
     "ReinMax",
+    "ReinMaxCv",
+    "ReinMaxRao",
     "Relax",
     "Relaxation",
     "Rodeo",
@@ -72,6 +83,7 @@ __all__ = [
     "TaylorSurrogate",
     "UnorderedSet",
     "Vimco",
+    "Zgr",
     "configurations",
     "estimator",
 ]

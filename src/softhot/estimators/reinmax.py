@@ -23,7 +23,7 @@ from softhot.estimators.estimator import Pathwise
 from softhot.functional import one_hot_sample, with_gradient_of
 from softhot.functional.check import positive
 
-__all__ = ["ReinMax"]
+__all__ = ["ReinMax", "midpoint"]
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,14 @@ class ReinMax(Pathwise):
 
     def draw(self, logits: Tensor, generator: torch.Generator | None) -> Tensor:
         z = one_hot_sample(logits.detach(), generator=generator)
-        with torch.no_grad():
-            middle = ((logits / self.temperature).softmax(-1) + z).log() - math.log(2)
-        possible = middle > -math.inf
-        finite = torch.where(possible, logits, 0.0)
-        # the softmax of these logits is the middle; they move with the logits
-        middle = torch.where(possible, middle + (finite - finite.detach()), -math.inf).softmax(-1)
+        middle = midpoint(logits, z, self.temperature).softmax(-1)
         return with_gradient_of(z, 2 * middle - 0.5 * logits.softmax(-1))
+
+
+def midpoint(logits: Tensor, z: Tensor, temperature: float = 1.0) -> Tensor:
+    """Logits of the distribution half-way between softmax(l / t) and the hard sample, which move with l one for one."""
+    with torch.no_grad():
+        middle = ((logits / temperature).softmax(-1) + z).log() - math.log(2)
+    possible = middle > -math.inf
+    finite = torch.where(possible, logits, 0.0)
+    return torch.where(possible, middle + (finite - finite.detach()), -math.inf)

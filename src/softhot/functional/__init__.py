@@ -1,6 +1,7 @@
 """Functions on plain tensors: samples, exact values, schedules."""
 
 from softhot.functional.choice import choice_probabilities, choice_slopes, expected_logsumexp, expected_max
+from softhot.functional.conditional import with_conditional_gradient
 from softhot.functional.log_space import log_of, remember_log
 from softhot.functional.relaxed import (
     relaxed_entropy,
@@ -41,5 +42,6 @@ __all__ = [
     "remember_log",
     "schedule",
     "straight_through",
+    "with_conditional_gradient",
     "with_gradient_of",
 ]

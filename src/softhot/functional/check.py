@@ -1,4 +1,4 @@
-"""Errors for temperatures and scales, before any work is done."""
+"""Errors for temperatures, scales and numbers of draws, before any work is done."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from softhot.kernels.routes import unseen
 
-__all__ = ["positive"]
+__all__ = ["averaged", "positive"]
 
 
 def positive(name: str, value: float | Tensor, batch: torch.Size) -> float | Tensor:
@@ -42,3 +42,9 @@ def positive(name: str, value: float | Tensor, batch: torch.Size) -> float | Ten
             f"use {name}.exp() or torch.nn.functional.softplus({name}) for an unconstrained parameter."
         )
     return value
+
+
+def averaged(name: str, draws: int) -> None:
+    """An error if there is no draw to average."""
+    if draws < 1:
+        raise ValueError(f"{name}={draws} leaves nothing to average; use {name}=100, for example.")

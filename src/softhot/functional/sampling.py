@@ -16,6 +16,7 @@ from softhot.kernels.philox import new_seed
 from softhot.kernels.sampler import with_gradient_of
 
 __all__ = [
+    "HALF",
     "gumbel_log_softmax",
     "gumbel_softmax",
     "one_hot_sample",
@@ -24,7 +25,7 @@ __all__ = [
     "with_gradient_of",
 ]
 
-_HALF = (torch.float16, torch.bfloat16)  # computed in float32
+HALF = (torch.float16, torch.bfloat16)  # computed in float32
 
 
 def gumbel_softmax(
@@ -125,13 +126,13 @@ def gumbel_log_softmax(
 
 def _sample(logits: Tensor, temperature: float | Tensor, generator: torch.Generator | None, also: sampler.Also) -> Any:
     sample = sampler.relaxed_sample(_wide(logits), temperature, new_seed(logits.device, generator), also)
-    if logits.dtype not in _HALF:
+    if logits.dtype not in HALF:
         return sample
     return (sample[0].to(logits.dtype), sample[1]) if also == "log" else sample.to(logits.dtype)
 
 
 def _wide(logits: Tensor) -> Tensor:
-    if logits.dtype in _HALF:
+    if logits.dtype in HALF:
         return logits.float()
     if not logits.dtype.is_floating_point:
         raise TypeError(f"logits of {logits.dtype} are no floating-point numbers; use logits.float().")

@@ -24,9 +24,9 @@ def new_seed(device: torch.device, generator: torch.Generator | None) -> Tensor:
     return torch.randint(2**63 - 1, (), device=device, generator=generator)
 
 
-def exponential(seeds: Tensor, count: int) -> Tensor:
-    """Standard exponential variables, of shape (*seeds, count), in float64."""
-    index = torch.arange(count, device=seeds.device)
+def exponential(seeds: Tensor, count: int, first: int = 0) -> Tensor:
+    """Standard exponential variables, elements `first` and so on, of shape (*seeds, count), in float64."""
+    index = torch.arange(first, first + count, device=seeds.device)
     counter, word = (index >> 10 << 8) + (index & 255), index >> 8 & 3
     high, low = (
         torch.stack(philox(counter, stream, seeds[..., None]), -1).gather(-1, _beside(word, seeds)).squeeze(-1)

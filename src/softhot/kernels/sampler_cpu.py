@@ -17,95 +17,25 @@ import torch
 from numba import cfunc, njit, types
 from numba.extending import overload
 
-from softhot.kernels.compiled import FAST, SIGNATURE, SUMS, array, bits, exp, job, log, log1p, next_piece, split
+from softhot.kernels.compiled import FAST, SIGNATURE, SUMS, array, bits, exp, job, log, next_piece
 from softhot.kernels.parallel import HEADER
+from softhot.kernels.philox_cpu import BLOCK, LANES, exponential, words_of
 
 __all__ = ["backward_body", "noise_body", "sample_body"]
 
 _u32, _u64, _i32, _i64, _f32, _f64 = np.uint32, np.uint64, np.int32, np.int64, np.float32, np.float64
-_LANES = 256  # counters of a block; four words each
-_BLOCK = 4 * _LANES
 _SHORT = _u64(16)  # classes from which integers are faster
 _MOST = 64  # exponents whose exponentials are normal numbers, and so is their sum
-_MULTIPLY_A, _MULTIPLY_C = _u64(0xD2511F53), _u64(0xCD9E8D57)
-_WEYL_A, _WEYL_B = _u64(0x9E3779B9), _u64(0xBB67AE85)
-_LOW, _HALF = _u64(0xFFFFFFFF), _u64(32)
-_TOP, _TAIL = _i32(2**31 - 1), _i32(2**16)  # of 31 bits: nearer to an end, they are too few
+_TOP = _i32(2**31 - 1)
 
 
-# ---- random numbers ------------------------------------------------------------------------------------------------
-
-
-@njit(forceinline=True)
-def _philox(counter, stream, key_a, key_b):
-    """Philox 4x32-10: four words of 32 bits, each in 64."""
-    a, b, c, d = counter & _LOW, counter >> _HALF, stream, _u64(0)
-    for _ in range(10):
-        p, q = _MULTIPLY_A * a, _MULTIPLY_C * c
-        a, b, c, d = (q >> _HALF) ^ b ^ key_a, q & _LOW, (p >> _HALF) ^ d ^ key_b, p & _LOW
-        key_a, key_b = (key_a + _WEYL_A) & _LOW, (key_b + _WEYL_B) & _LOW
-    return a, b, c, d
-
-
-@njit(cache=True)
-def _words(words, lanes, block, stream, seed):
-    one, two = words[:_LANES], words[_LANES : 2 * _LANES]
-    three, four = words[2 * _LANES : 3 * _LANES], words[3 * _LANES :]
-    start, key_a, key_b = _u64(block * _LANES), _u64(seed) & _LOW, _u64(seed) >> _HALF
-    for j in range(lanes):
-        one[j], two[j], three[j], four[j] = _philox(start + _u64(j), stream, key_a, key_b)
-
-
-@njit(forceinline=True, **FAST)
-def _fine(high, low):
-    """An exponential variable, the small ones of a small `high`, from 31 and 32 bits."""
-    below = (_f64(high) * 2.0**32 + _f64(low) + 0.5) * 2.0**-63
-    above = (_f64(_TOP - high) * 2.0**32 + (2.0**32 - _f64(low)) - 0.5) * 2.0**-63
-    e, f = split(above)
-    return -(e * 0.6931471805599453 + log1p(-below if below < 0.29 else f))
-
-
-def _exponential(noise, words, more, first, block, lanes, seed): ...
-
-
-@overload(_exponential, jit_options={"cache": True, **FAST})
-def _exponential_of(noise, words, more, first, block, lanes, seed):
-    """Fill `noise`, the elements of a block from `first` on."""
-
-    def single(noise, words, more, first, block, lanes, seed):
-        words = words[first : first + noise.size]
-        low = _TOP
-        for i in range(noise.size):
-            high = _i32(words[i] >> _u32(1))
-            low = min(low, _i32(_i32(high + _TAIL) & _TOP))
-            below = (_f32(high) + _f32(0.5)) * _f32(2.0**-31)
-            above = (_f32(_i32(_TOP - high)) + _f32(0.5)) * _f32(2.0**-31)
-            e, f = split(above)
-            noise[i] = -(e * _f32(0.6931471805599453) + log1p(-below if below < _f32(0.29) else f))
-        if low < 2 * _TAIL:
-            for i in range(noise.size):
-                high = _i32(words[i] >> _u32(1))
-                if _i32(_i32(high + _TAIL) & _TOP) < 2 * _TAIL:
-                    counter = _u64(block * _LANES + (first + i) % _LANES)
-                    fine = _philox(counter, _u64(1), _u64(seed) & _LOW, _u64(seed) >> _HALF)
-                    noise[i] = _f32(_fine(high, fine[(first + i) // _LANES]))
-
-    def double(noise, words, more, first, block, lanes, seed):
-        _words(more, lanes, block, _u64(1), seed)
-        words, more = words[first : first + noise.size], more[first : first + noise.size]
-        for i in range(noise.size):
-            noise[i] = _fine(_i32(words[i] >> _u32(1)), more[i])
-
-    return single if noise.dtype == types.float32 else double
+# ---- rows ----------------------------------------------------------------------------------------------------------
 
 
 @njit(cache=True, **FAST)
 def _perturb(scores, logits, noise):
     for i in range(scores.size):
         scores[i] = logits[i] - log(noise[i])
-
-
-# ---- rows ----------------------------------------------------------------------------------------------------------
 
 
 def _sortable(x): ...
@@ -243,8 +173,8 @@ def _part(output, start, stop):
 def _whole(row, classes, group):
     """The first of the rows that one block completes with this one: they are finished alike, whatever the pieces."""
     start = row * classes // group * group
-    block = (row * classes - start + classes - 1) // _BLOCK
-    return start // classes + block * _BLOCK // classes
+    block = (row * classes - start + classes - 1) // BLOCK
+    return start // classes + block * BLOCK // classes
 
 
 @njit(**SUMS)
@@ -255,19 +185,19 @@ def _sample(seeds, logits, rates, soft, hard, log_soft, plain, classes, first, l
     for each. If `plain`, the softmax has no noise, as in the gradient of the straight-through sample.
     """
     kind = logits.dtype
-    scores, noise, none = np.empty(classes + _BLOCK, kind), np.empty(_BLOCK, kind), np.empty(0, kind)
-    words, more = np.empty(_BLOCK, _u32), np.empty(_BLOCK, _u32)
+    scores, noise, none = np.empty(classes + BLOCK, kind), np.empty(BLOCK, kind), np.empty(0, kind)
+    words, more = np.empty(BLOCK, _u32), np.empty(BLOCK, _u32)
     group = logits.size // seeds.size
     first, last = _whole(first, classes, group), _whole(last, classes, group)
     for g in range(first * classes // group, (last * classes - 1) // group + 1):
         start, stop = max(first * classes, g * group), min(last * classes, (g + 1) * group)
         filled = 0
-        for block in range((start - g * group) // _BLOCK, (stop - 1 - g * group) // _BLOCK + 1):
-            origin = g * group + block * _BLOCK
-            a, b = max(start, origin), min(stop, origin + _BLOCK)
-            lanes = min(_LANES, group - block * _BLOCK)
-            _words(words, lanes, block, _u64(0), seeds[g])
-            _exponential(noise[: b - a], words, more, a - origin, block, lanes, seeds[g])
+        for block in range((start - g * group) // BLOCK, (stop - 1 - g * group) // BLOCK + 1):
+            origin = g * group + block * BLOCK
+            a, b = max(start, origin), min(stop, origin + BLOCK)
+            lanes = min(LANES, group - block * BLOCK)
+            words_of(words, lanes, block, _u64(0), seeds[g])
+            exponential(noise[: b - a], words, more, a - origin, block, lanes, seeds[g])
             _perturb(scores[filled : filled + b - a], logits[a:b], noise[: b - a])
             x, filled = a - filled, filled + b - a
             ready = filled // classes * classes
@@ -287,13 +217,13 @@ def _sample(seeds, logits, rates, soft, hard, log_soft, plain, classes, first, l
 
 @njit(**SUMS)
 def _noise(seed, rate, out, first, last):
-    noise, words, more = np.empty(_BLOCK, out.dtype), np.empty(_BLOCK, _u32), np.empty(_BLOCK, _u32)
-    for block in range(first // _BLOCK, (last - 1) // _BLOCK + 1):
-        origin = block * _BLOCK
-        a, b = max(first, origin), min(last, origin + _BLOCK)
-        lanes = min(_LANES, out.size - origin)
-        _words(words, lanes, block, _u64(0), seed)
-        _exponential(noise[: b - a], words, more, a - origin, block, lanes, seed)
+    noise, words, more = np.empty(BLOCK, out.dtype), np.empty(BLOCK, _u32), np.empty(BLOCK, _u32)
+    for block in range(first // BLOCK, (last - 1) // BLOCK + 1):
+        origin = block * BLOCK
+        a, b = max(first, origin), min(last, origin + BLOCK)
+        lanes = min(LANES, out.size - origin)
+        words_of(words, lanes, block, _u64(0), seed)
+        exponential(noise[: b - a], words, more, a - origin, block, lanes, seed)
         part = out[a:b]
         for i in range(part.size):
             part[i] = -log(noise[i]) * rate

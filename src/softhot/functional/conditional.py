@@ -1,0 +1,58 @@
+"""Relaxed one-hot samples given the hard one."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from softhot.functional.check import averaged, positive
+from softhot.functional.sampling import HALF
+from softhot.kernels.conditional import with_mean_jacobian
+from softhot.kernels.philox import new_seed
+
+__all__ = ["with_conditional_gradient"]
+
+
+def with_conditional_gradient(
+    z: Float[Tensor, "*batch K"],
+    logits: Float[Tensor, "*batch K"],
+    temperature: float = 1.0,
+    draws: int = 100,
+    *,
+    generator: torch.Generator | None = None,
+) -> Float[Tensor, "*batch K"]:
+    r"""A one-hot sample, with the mean gradient of relaxed samples of which it is the largest entry.
+
+    .. math:: \frac{1}{m} \sum_{j=1}^m \tfrac{1}{t} J(z_j) g, \qquad
+        z_j \sim \operatorname{softmax}((\ell + G) / t) \text{ given } \arg\max_k (\ell_k + G_k)
+
+    The noise is a constant: no gradient passes through its law, which depends on the logits. The mean over all noise is
+    then that of :func:`gumbel_softmax` with ``hard=True``.
+
+    Arguments:
+        z: one-hot vectors of possible classes.
+        logits: of the same shape; -inf marks an impossible class.
+        temperature: t > 0.
+        draws: the number m of relaxed samples.
+        generator: the source of randomness; torch's default generator if not given.
+
+    Raises:
+        ValueError: If the temperature is not positive, or there is no draw.
+
+    Example:
+        >>> import torch, softhot
+        >>> logits, z = torch.zeros(2, requires_grad=True), torch.tensor([1.0, 0.0])
+        >>> softhot.functional.with_conditional_gradient(z, logits, 1e4, draws=1)[0].backward()
+        >>> logits.grad  # nearly uniform samples: J / t
+        tensor([ 2.5000e-05, -2.5000e-05])
+
+    Reference:
+        Paulus, Maddison, Krause (2021), "Rao-Blackwellizing the straight-through Gumbel-softmax gradient estimator".
+    """
+    rate = 1 / float(positive("temperature", temperature, torch.Size()))
+    averaged("draws", draws)
+    wide = logits.float() if logits.dtype in HALF else logits
+    ratios = wide.detach().softmax(-1).reciprocal().masked_fill(z > 0, 0.0)
+    sample = with_mean_jacobian(z.to(wide.dtype), wide, ratios, rate, draws, new_seed(logits.device, generator))
+    return sample.to(logits.dtype)

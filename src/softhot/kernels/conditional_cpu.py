@@ -1,0 +1,124 @@
+"""The mean Jacobian of conditional relaxed samples on the CPU, compiled by Numba.
+
+For each row its noise, class by class; loops run over the draws, of which there are many, and vectorise for any number
+of classes.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from numba import cfunc, njit
+from numba.extending import overload
+
+from softhot.kernels.compiled import FAST, SIGNATURE, SUMS, array, bits, exp, job, log, next_piece
+from softhot.kernels.parallel import HEADER
+from softhot.kernels.philox_cpu import BLOCK, LANES, exponential, words_of
+
+__all__ = ["body"]
+
+_u32, _u64, _i64, _f32, _f64 = np.uint32, np.uint64, np.int64, np.float32, np.float64
+
+
+def _weight(x, rate): ...
+
+
+@overload(_weight, jit_options={"forceinline": True, **FAST})
+def _weight_of(x, rate):
+    """x to the power of minus the rate, for x from 1 to infinity."""
+    largest = np.finfo(np.float32 if x.bitwidth == 32 else np.float64).max
+
+    def weight(x, rate):
+        power = exp(-rate * log(x))
+        return type(x)(0) if x > type(x)(largest) else power
+
+    return weight
+
+
+@njit(**SUMS)
+def _row(noise, total, centre, ratios, gradient, rate, out, base, classes):
+    """One row, whose noise is used up."""
+    one, draws = ratios.dtype.type(1), total.size
+    given = base
+    for k in range(classes):
+        if ratios[base + k] == 0:
+            given = base + k
+    chosen = noise[(given - base) * draws : (given - base + 1) * draws]
+    for d in range(draws):
+        chosen[d] = one / chosen[d]
+        total[d] = one
+        centre[d] = gradient[given]
+    for k in range(classes):
+        if base + k == given:
+            continue
+        w, g, u = ratios[base + k], gradient[base + k], noise[k * draws : (k + 1) * draws]
+        if rate == 1:
+            for d in range(draws):
+                u[d] = one / (one + w * (u[d] * chosen[d]))
+        elif rate == 2:
+            for d in range(draws):
+                root = one / (one + w * (u[d] * chosen[d]))
+                u[d] = root * root
+        else:
+            for d in range(draws):
+                u[d] = _weight(one + w * (u[d] * chosen[d]), rate)
+        for d in range(draws):
+            total[d] += u[d]
+            centre[d] += u[d] * g
+    for d in range(draws):
+        chosen[d] = one
+        total[d] = one / total[d]
+        centre[d] *= total[d]
+    for k in range(classes):
+        g, u, mean = gradient[base + k], noise[k * draws : (k + 1) * draws], one - one
+        for d in range(draws):
+            mean += u[d] * total[d] * (g - centre[d])
+        out[base + k] = mean * rate / draws
+
+
+@njit(**SUMS)
+def _average(seed, ratios, gradient, rate, out, classes, draws, first, last):
+    kind, size = ratios.dtype, classes * draws
+    noise, total, centre = np.empty(size + BLOCK, kind), np.empty(draws, kind), np.empty(draws, kind)
+    words, more = np.empty(BLOCK, _u32), np.empty(BLOCK, _u32)
+    block, skip, filled = first * size // BLOCK, first * size % BLOCK, 0
+    for r in range(first, last):
+        while filled < size:
+            words_of(words, LANES, block, _u64(0), seed)
+            exponential(noise[filled : filled + BLOCK - skip], words, more, skip, block, LANES, seed)
+            filled, block, skip = filled + BLOCK - skip, block + 1, 0
+        _row(noise, total, centre, ratios, gradient, rate, out, r * classes, classes)
+        filled -= size
+        for i in range(filled):
+            noise[i] = noise[size + i]
+
+
+@njit(**SUMS)
+def _pieces(pointer, zero):
+    """Arguments: rate, draws; seed, ratios, gradient, out."""
+    work = job(pointer, 6)
+    rows, classes, here = work[2], work[3], work[HEADER:]
+    size, rate = rows * classes, type(zero)(bits(here[0]))
+    seed = array(here[2], 1, _i64(0))[0]
+    ratios, gradient, out = array(here[3], size, zero), array(here[4], size, zero), array(here[5], size, zero)
+    first, last = next_piece(pointer)
+    while first < last:
+        _average(seed, ratios, gradient, rate, out, classes, here[1], first, last)
+        first, last = next_piece(pointer)
+
+
+def _single(pointer):
+    _pieces(pointer, _f32(0))
+
+
+def _double(pointer):
+    _pieces(pointer, _f64(0))
+
+
+@lru_cache
+def body(dtype: torch.dtype) -> Any:
+    """The compiled kernel of a dtype, for `parallel.run`."""
+    return cfunc(SIGNATURE, cache=True)(_double if dtype == torch.float64 else _single)
