@@ -10,7 +10,7 @@ from torch import Tensor
 
 from softhot.estimators.estimator import Integrand
 
-__all__ = ["carry", "no_slope", "wide", "with_slope"]
+__all__ = ["carry", "no_slope", "scored", "wide", "with_slope"]
 
 
 def carry(
@@ -33,6 +33,19 @@ def carry(
 def wide(logits: Float[Tensor, "*batch N K"]) -> Float[Tensor, "*batch N K"]:
     """The logits without their graph, half precision as float32: what gradients are computed from."""
     return logits.detach().to(torch.promote_types(logits.dtype, torch.float32))
+
+
+def scored(
+    signal: Float[Tensor, "*sample"], z: Float[Tensor, "*sample N K"], logits: Float[Tensor, "*batch N K"]
+) -> Float[Tensor, "*sample N K"]:
+    """The score of q at z, which is z - pi in the logits, times a signal for each sample.
+
+    Example:
+        >>> import torch
+        >>> scored(torch.tensor(2.0), torch.tensor([[1.0, 0.0]]), torch.zeros(1, 2))
+        tensor([[ 1., -1.]])
+    """
+    return signal[..., None, None] * (z - logits.softmax(-1))
 
 
 def with_slope(

@@ -53,10 +53,9 @@ class LocalExpectation(Estimator):
         value = f(z)  # with gradient: f may have parameters of its own
         with torch.no_grad():
             other, changed = _changes(z, logits)
-            difference = (f(changed) - value).movedim(0, -1).movedim(0, -1)
-            rise = difference.new_zeros(z.shape).scatter(
-                -1, other, difference
-            )  # f(z with variable n at class k) - f(z)
+            difference = (f(changed) - value).movedim((0, 1), (-2, -1))
+            # f(z with variable n at class k) - f(z)
+            rise = difference.new_zeros(z.shape).scatter(-1, other, difference)
             probs = wide(logits).softmax(-1)
             gradient = probs * (rise - (probs * rise).sum(-1, keepdim=True))
         return carry(value, logits, gradient)

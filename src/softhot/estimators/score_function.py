@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from softhot.estimators.controlled import Controlled, Parts
 from softhot.estimators.estimator import Integrand
-from softhot.estimators.gradients import wide
+from softhot.estimators.gradients import scored, wide
 from softhot.functional import one_hot_sample
 from softhot.kl.term import Sample
 
@@ -111,8 +111,7 @@ class ScoreFunction(Controlled):
         cost, known = value.detach(), wide(logits)
         with torch.set_grad_enabled(learning):
             error = cost - self._baseline(known)
-        score = z - known.softmax(-1)
-        gradient = (error.detach()[..., None, None] * score).mean(0)
+        gradient = scored(error.detach(), z, known).mean(0)
         if isinstance(self.baseline, RunningMean) and self.baseline.training:
             self.baseline.advance(cost)
         return Parts(value.mean(0), gradient, error.square().mean(0))

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from softhot.estimators.distinct import likeliest, outside
 from softhot.estimators.estimator import Estimator, Integrand
-from softhot.estimators.gradients import carry, wide
+from softhot.estimators.gradients import carry, scored, wide
 from softhot.kl.term import Sample
 
 __all__ = ["SumAndSample"]
@@ -77,7 +77,7 @@ class SumAndSample(Estimator):
         with torch.no_grad():
             share = log_p[:summed].softmax(0).to(value.dtype)
             advantage = weight * (value - (share * value[:summed]).sum(0))
-            gradient = (advantage[..., None, None] * (z - known.softmax(-1))).sum(0)
+            gradient = scored(advantage, z, known).sum(0)
         return carry((weight * value).sum(0), logits, gradient)
 
     def evaluations(self, latents: int, classes: int) -> int:

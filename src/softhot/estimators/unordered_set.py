@@ -39,7 +39,7 @@ from torch import Tensor
 
 from softhot.estimators.distinct import distinct_draws
 from softhot.estimators.estimator import Estimator, Integrand
-from softhot.estimators.gradients import carry, wide
+from softhot.estimators.gradients import carry, scored, wide
 from softhot.kl.term import Sample, log_mass
 
 __all__ = ["UnorderedSet"]
@@ -88,7 +88,7 @@ class UnorderedSet(Estimator):
         with torch.no_grad():
             baseline = (others * value).sum(1)
             advantage = weight * (value - baseline)
-            gradient = (advantage[..., None, None] * (z - known.softmax(-1))).sum(0)
+            gradient = scored(advantage, z, known).sum(0)
         return carry((weight * value).sum(0), logits, gradient)
 
     def evaluations(self, latents: int, classes: int) -> int:

@@ -27,7 +27,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from softhot.estimators.estimator import Estimator, Integrand
-from softhot.estimators.gradients import carry, wide
+from softhot.estimators.gradients import carry, scored, wide
 from softhot.functional import one_hot_sample
 from softhot.kl.term import Sample
 
@@ -75,7 +75,7 @@ class Vimco(Estimator):
             middle = log_weight.masked_fill(own, 0.0).sum(1, keepdim=True) / (self.samples - 1)
             without = torch.where(own, middle, log_weight).logsumexp(1) - math.log(self.samples)
             signal = bound - without.masked_fill(without == -math.inf, 0.0)
-            gradient = (signal[..., None, None] * (z - wide(logits).softmax(-1))).sum(0)
+            gradient = scored(signal, z, wide(logits)).sum(0)
         return carry(bound, logits, gradient)
 
     def evaluations(self, latents: int, classes: int) -> int:
