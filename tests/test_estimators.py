@@ -45,6 +45,7 @@ from softhot.estimators import (
 )
 from softhot.functional import gumbel_log_softmax
 from softhot.testing import assert_mean, exact_gradient, exact_value, gradient_draws
+from tests.integrands import cubic, features, linear, quadratic, seeded
 
 
 class Affine(nn.Module):
@@ -134,30 +135,6 @@ laws = pytest.mark.parametrize("logits", LOGITS.values(), ids=LOGITS.keys())
 def suited(estimator: Estimator, logits: Tensor) -> Tensor:
     """The first classes of the logits, as many as the estimator is for."""
     return logits[..., : estimator.classes]
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def features(z: Tensor) -> tuple[Tensor, Tensor]:
-    a, b = torch.randn(2, *z.shape[-2:], dtype=torch.float64, generator=seeded(4)).to(z.dtype)
-    return (z * a).sum((-1, -2)), (z * b).sum((-1, -2))
-
-
-def linear(z: Tensor) -> Tensor:
-    return features(z)[0]
-
-
-def quadratic(z: Tensor) -> Tensor:
-    a, b = features(z)
-    return a * b + b**2 + a
-
-
-def cubic(z: Tensor) -> Tensor:
-    """A cubic with a sine, in which all variables interact."""
-    a, b = features(z)
-    return a**3 + 2 * a * b + torch.sin(3 * b)
 
 
 # drawn in double, compared in single precision: what is exact to rounding is exact

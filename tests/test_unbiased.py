@@ -35,30 +35,13 @@ from softhot.estimators import (
 from softhot.estimators.distinct import distinct_draws, likeliest, outside
 from softhot.kl import Categorical
 from softhot.testing import assert_mean, exact_gradient, exact_value, gradient_draws
+from tests.integrands import cubic, linear, seeded
 
 DRAWS = 20_000
 PLAIN = torch.tensor([[0.3, -0.5, 0.9], [-0.2, 1.1, 0.0]], dtype=torch.float64)
 EVERY = next(configurations(2, 3, limit=9, chunk=9, like=PLAIN))
 LOG_Q = (EVERY * PLAIN.log_softmax(-1)).sum((-1, -2))
 TWO = torch.tensor([[0.3, -0.5], [-1.2, 1.1], [0.4, 0.4]], dtype=torch.float64)
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def features(z: Tensor) -> tuple[Tensor, Tensor]:
-    a, b = torch.randn(2, *z.shape[-2:], dtype=torch.float64, generator=seeded(4)).to(z.dtype)
-    return (z * a).sum((-1, -2)), (z * b).sum((-1, -2))
-
-
-def linear(z: Tensor) -> Tensor:
-    return features(z)[0]
-
-
-def cubic(z: Tensor) -> Tensor:
-    a, b = features(z)
-    return a**3 + 2 * a * b + torch.sin(3 * b)
 
 
 def many(tensor: Tensor, draws: int = DRAWS) -> Tensor:
@@ -295,6 +278,18 @@ def second_moment(estimator: Controlled, logits: Tensor) -> Tensor:
     return gradient_draws(estimator, cubic, logits, 2_000, seeded()).square().sum((-1, -2)).mean()
 
 
+def slope_of_second_moment(estimator: Controlled, parameter: nn.Parameter) -> Tensor:
+    """By central differences, with the same noise on both sides."""
+    ends = []
+    for step in (1e-5, -1e-5):
+        with torch.no_grad():
+            parameter += step
+        ends.append(second_moment(estimator, PLAIN))
+        with torch.no_grad():
+            parameter -= step
+    return (ends[0] - ends[1]) / 2e-5
+
+
 @pytest.mark.parametrize("name", ["log_temperature", "eta"])
 def test_rebar_learns_by_the_slope_of_its_second_moment(name: str) -> None:
     relaxation = Relaxation(temperature=0.7, eta=0.6).double()
@@ -306,16 +301,10 @@ def test_rebar_learns_by_the_slope_of_its_second_moment(name: str) -> None:
     assert theta.grad is None
     assert logits.grad is None
     parameter = getattr(relaxation, name)
-    ends = []
-    for step in (1e-5, -1e-5):
-        with torch.no_grad():
-            parameter += step
-        ends.append(second_moment(estimator, PLAIN))
-        with torch.no_grad():
-            parameter -= step
-    torch.testing.assert_close(parameter.grad, (ends[0] - ends[1]) / 2e-5, rtol=1e-6, atol=1e-6)
+    slope = slope_of_second_moment(estimator, parameter)
+    torch.testing.assert_close(parameter.grad, slope, rtol=1e-6, atol=1e-6)
     estimator.learn(cubic, logits, generator=seeded())  # adds up, as a backward pass does
-    torch.testing.assert_close(parameter.grad, (ends[0] - ends[1]) / 1e-5, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(parameter.grad, 2 * slope, rtol=1e-6, atol=1e-6)
 
 
 def test_learned_controls_save_variance() -> None:
@@ -340,14 +329,8 @@ def test_rodeo_learns_by_the_slope_of_its_second_moment() -> None:
     estimator.learn(lambda z: theta * cubic(z), many(PLAIN, 2_000), generator=seeded()).sum().backward()
     assert theta.grad is not None
     for parameter in surrogate.parameters():
-        ends = []
-        for step in (1e-5, -1e-5):
-            with torch.no_grad():
-                parameter += step
-            ends.append(second_moment(estimator, PLAIN))
-            with torch.no_grad():
-                parameter -= step
-        torch.testing.assert_close(parameter.grad, (ends[0] - ends[1]) / 2e-5, rtol=1e-6, atol=1e-6)
+        slope = slope_of_second_moment(estimator, parameter)
+        torch.testing.assert_close(parameter.grad, slope, rtol=1e-6, atol=1e-6)
 
 
 def test_rodeo_takes_out_what_is_linear() -> None:
