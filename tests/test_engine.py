@@ -89,6 +89,15 @@ def test_derivatives_of_derivatives(learned):
     torch.autograd.gradgradcheck(functions, leaves)
 
 
+def test_batches_of_gradients():
+    m = logits(5, 4, dtype=torch.float64).requires_grad_()
+    weights = logits(3, 5, 4, dtype=torch.float64, seed=2)
+    for value in (relaxed_mean(m, 0.7), relaxed_entropy(m, 0.7)[:, None].expand(5, 4)):
+        (together,) = torch.autograd.grad(value, m, weights, is_grads_batched=True, retain_graph=True)
+        one_by_one = [torch.autograd.grad(value, m, w, retain_graph=True)[0] for w in weights]
+        close(together, torch.stack(one_by_one), torch.float64)
+
+
 def test_each_row_may_have_its_own_scale():
     m = logits(3, 50, 4, dtype=torch.float64).requires_grad_()
     s = torch.linspace(0.1, 3.0, 150, dtype=torch.float64).view(3, 50).requires_grad_()

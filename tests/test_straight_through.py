@@ -30,24 +30,15 @@ from softhot.functional import relaxed_sample, with_conditional_gradient
 from softhot.kernels import conditional, parallel
 from softhot.kernels.conditional import mean_jacobian, mean_jacobian_reference
 from softhot.testing import assert_mean, gradient_draws
+from tests.integrands import cubic, seeded
 
 INF = math.inf
 LOGITS = torch.tensor([[0.3, -0.5, 0.9], [-0.2, 1.1, 0.0]], dtype=torch.float64)
 DRAWS = 20_000
 
 
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
 def normal(*shape: int, dtype: torch.dtype = torch.float64, seed: int = 0) -> Tensor:
     return torch.randn(shape, dtype=torch.float64, generator=seeded(seed)).to(dtype)
-
-
-def cubic(z: Tensor) -> Tensor:
-    a, b = (normal(*z.shape[-2:], seed=s).to(z.dtype) for s in (4, 5))
-    a, b = (z * a).sum((-1, -2)), (z * b).sum((-1, -2))
-    return a**3 + 2 * a * b + torch.sin(3 * b)
 
 
 def jacobian(probs: Tensor) -> Tensor:

@@ -90,6 +90,10 @@ def incompatible(estimator: Estimator, term: Term, latents: int = 0, classes: in
         >>> incompatible(softhot.estimators.ReinMax(), softhot.kl.Relaxed())
         'the term has a temperature, and the estimator draws no relaxed variable that has one'
     """
+    if estimator.multi_sample:
+        return "the estimator's value is a bound of several draws, whose log weights hold the divergence already"
+    if estimator.classes and classes and estimator.classes != classes:
+        return f"the estimator is for {estimator.classes} classes, and there are {classes}"
     if term.temperate and not estimator.relaxed:
         return "the term has a temperature, and the estimator draws no relaxed variable that has one"
     if not term.exact and term.sample == "soft" and estimator.sample == "hard":

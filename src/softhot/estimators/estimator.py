@@ -33,6 +33,8 @@ class Estimator(ABC):
         sample: where f is evaluated: at one-hot vectors ("hard") or at relaxed ones ("soft").
         relaxed: whether it draws a relaxed variable, of a temperature that a KL term may refer to.
         source: where it comes from.
+        classes: the number of classes K that it is for; None where it is for any.
+        multi_sample: whether f is a log weight and the value the bound E[log mean exp f] of n draws, in place of E f.
     """
 
     unbiased: ClassVar[bool]
@@ -40,6 +42,8 @@ class Estimator(ABC):
     sample: ClassVar[Sample]
     relaxed: ClassVar[bool] = False
     source: ClassVar[str]
+    classes: ClassVar[int | None] = None
+    multi_sample: ClassVar[bool] = False
 
     @abstractmethod
     def __call__(

@@ -22,15 +22,14 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from softhot.estimators.estimator import Pathwise
-from softhot.functional import one_hot_sample, with_conditional_gradient
-from softhot.functional.check import averaged, positive
+from softhot.estimators.conditional import Conditional
+from softhot.functional import one_hot_sample
 
 __all__ = ["GumbelRao"]
 
 
 @dataclass(frozen=True)
-class GumbelRao(Pathwise):
+class GumbelRao(Conditional):
     """A hard sample with the mean gradient of relaxed samples of which it is the largest entry.
 
     Arguments:
@@ -48,14 +47,6 @@ class GumbelRao(Pathwise):
     relaxed: ClassVar[bool] = True
     source: ClassVar[str] = "Paulus et al. 2021"
 
-    temperature: float = 1.0
-    draws: int = 100
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        positive("temperature", self.temperature, torch.Size())
-        averaged("draws", self.draws)
-
     def draw(self, logits: Tensor, generator: torch.Generator | None) -> Tensor:
         z = one_hot_sample(logits.detach(), generator=generator)
-        return with_conditional_gradient(z, logits, self.temperature, self.draws, generator=generator)
+        return self.relaxed_given(z, logits, generator)

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from softhot.estimators.estimator import Pathwise
 from softhot.functional.check import positive
-from softhot.functional.sampling import HALF
+from softhot.functional.sampling import wide
 from softhot.kl.term import Sample
 
 __all__ = ["InvertibleGaussian"]
@@ -65,9 +65,8 @@ class InvertibleGaussian(Pathwise):
             positive(name, getattr(self, name), torch.Size())
 
     def draw(self, logits: Tensor, generator: torch.Generator | None) -> Tensor:
-        wide = logits.float() if logits.dtype in HALF else logits
-        mean, rest = _means(wide)
-        noise = torch.randn(wide.shape, dtype=wide.dtype, device=wide.device, generator=generator)
+        mean, rest = _means(wide(logits))
+        noise = torch.randn(mean.shape, dtype=mean.dtype, device=mean.device, generator=generator)
         scores = (mean + self.scale * noise) / self.temperature
         return scores.masked_fill(rest, math.log(self.delta)).softmax(-1).to(logits.dtype)
 

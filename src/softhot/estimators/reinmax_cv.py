@@ -29,16 +29,15 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from softhot.estimators.estimator import Pathwise
+from softhot.estimators.conditional import Conditional
 from softhot.estimators.reinmax import midpoint
 from softhot.functional import one_hot_sample, with_conditional_gradient, with_gradient_of
-from softhot.functional.check import averaged, positive
 
 __all__ = ["ReinMaxCv"]
 
 
 @dataclass(frozen=True)
-class ReinMaxCv(Pathwise):
+class ReinMaxCv(Conditional):
     """ReinMax, and a relaxed correction that has mean zero.
 
     Arguments:
@@ -56,22 +55,16 @@ class ReinMaxCv(Pathwise):
 
     source: ClassVar[str] = "Wang & Bui 2026"
 
-    temperature: float = 1.0
-    draws: int = 50
     eta: float = 0.5
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        positive("temperature", self.temperature, torch.Size())
-        averaged("draws", self.draws)
         if not math.isfinite(self.eta):
             raise ValueError(f"eta={self.eta} is not a finite number; use eta=0.5, for example.")
 
     def draw(self, logits: Tensor, generator: torch.Generator | None) -> Tensor:
         z = one_hot_sample(logits.detach(), generator=generator)
         middle = midpoint(logits, z)
-        many, one = (
-            with_conditional_gradient(z, middle, self.temperature, draws, generator=generator)
-            for draws in (self.draws, 1)
-        )
+        many = self.relaxed_given(z, middle, generator)
+        one = with_conditional_gradient(z, middle, self.temperature, draws=1, generator=generator)
         return with_gradient_of(z, 2 * middle.softmax(-1) - 0.5 * logits.softmax(-1) + self.eta * (many - one))

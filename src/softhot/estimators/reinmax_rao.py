@@ -17,16 +17,15 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from softhot.estimators.estimator import Pathwise
+from softhot.estimators.conditional import Conditional
 from softhot.estimators.reinmax import midpoint
-from softhot.functional import one_hot_sample, with_conditional_gradient, with_gradient_of
-from softhot.functional.check import averaged, positive
+from softhot.functional import one_hot_sample, with_gradient_of
 
 __all__ = ["ReinMaxRao"]
 
 
 @dataclass(frozen=True)
-class ReinMaxRao(Pathwise):
+class ReinMaxRao(Conditional):
     """ReinMax with relaxed samples around the middle.
 
     Arguments:
@@ -43,16 +42,8 @@ class ReinMaxRao(Pathwise):
 
     source: ClassVar[str] = "Wang & Bui 2026"
 
-    temperature: float = 1.0
-    draws: int = 50
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        positive("temperature", self.temperature, torch.Size())
-        averaged("draws", self.draws)
-
     def draw(self, logits: Tensor, generator: torch.Generator | None) -> Tensor:
         z = one_hot_sample(logits.detach(), generator=generator)
         middle = midpoint(logits, z)
-        first = with_conditional_gradient(z, middle, self.temperature, self.draws, generator=generator)
+        first = self.relaxed_given(z, middle, generator)
         return with_gradient_of(z, 2 * first - 0.5 * logits.softmax(-1))

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from softhot.functional.check import averaged, positive
-from softhot.functional.sampling import HALF
+from softhot.functional.sampling import wide
 from softhot.kernels.conditional import with_mean_jacobian
 from softhot.kernels.philox import new_seed
 
@@ -52,7 +52,7 @@ def with_conditional_gradient(
     """
     rate = 1 / float(positive("temperature", temperature, torch.Size()))
     averaged("draws", draws)
-    wide = logits.float() if logits.dtype in HALF else logits
-    ratios = wide.detach().softmax(-1).reciprocal().masked_fill(z > 0, 0.0)
-    sample = with_mean_jacobian(z.to(wide.dtype), wide, ratios, rate, draws, new_seed(logits.device, generator))
+    known = wide(logits)
+    ratios = known.detach().softmax(-1).reciprocal().masked_fill(z > 0, 0.0)
+    sample = with_mean_jacobian(z.to(known.dtype), known, ratios, rate, draws, new_seed(logits.device, generator))
     return sample.to(logits.dtype)

@@ -16,16 +16,16 @@ from softhot.kernels.philox import new_seed
 from softhot.kernels.sampler import with_gradient_of
 
 __all__ = [
-    "HALF",
     "gumbel_log_softmax",
     "gumbel_softmax",
     "one_hot_sample",
     "relaxed_sample",
     "straight_through",
+    "wide",
     "with_gradient_of",
 ]
 
-HALF = (torch.float16, torch.bfloat16)  # computed in float32
+_HALF = (torch.float16, torch.bfloat16)  # computed in float32
 
 
 def gumbel_softmax(
@@ -93,7 +93,7 @@ def one_hot_sample(
     logits: Float[Tensor, "*batch K"], *, generator: torch.Generator | None = None
 ) -> Float[Tensor, "*batch K"]:
     """A one-hot sample over the last dimension, without gradient: the largest of logits plus Gumbel noise."""
-    return sampler.one_hot_sample(_wide(logits), new_seed(logits.device, generator)).to(logits.dtype)
+    return sampler.one_hot_sample(wide(logits), new_seed(logits.device, generator)).to(logits.dtype)
 
 
 def relaxed_sample(
@@ -125,14 +125,15 @@ def gumbel_log_softmax(
 
 
 def _sample(logits: Tensor, temperature: float | Tensor, generator: torch.Generator | None, also: sampler.Also) -> Any:
-    sample = sampler.relaxed_sample(_wide(logits), temperature, new_seed(logits.device, generator), also)
-    if logits.dtype not in HALF:
+    sample = sampler.relaxed_sample(wide(logits), temperature, new_seed(logits.device, generator), also)
+    if logits.dtype not in _HALF:
         return sample
     return (sample[0].to(logits.dtype), sample[1]) if also == "log" else sample.to(logits.dtype)
 
 
-def _wide(logits: Tensor) -> Tensor:
-    if logits.dtype in HALF:
+def wide(logits: Tensor) -> Tensor:
+    """The logits, half precision as float32."""
+    if logits.dtype in _HALF:
         return logits.float()
     if not logits.dtype.is_floating_point:
         raise TypeError(f"logits of {logits.dtype} are no floating-point numbers; use logits.float().")

@@ -134,7 +134,7 @@ class _Probabilities(torch.autograd.Function):
         locations, *rest = ctx.saved_tensors
         scale = rest[0] if rest else ctx.scale
         moving = ctx.needs_input_grad[:2]
-        if torch.is_grad_enabled() or moving[1]:
+        if torch.is_grad_enabled() or moving[1] or route(gradient) != "direct":
             return *_again(_probabilities_reference, (locations, scale), moving, ctx.noise, (gradient,)), None
         return _curve(locations, scale, ctx.noise, gradient), None, None
 

@@ -61,8 +61,7 @@ class _Given(torch.autograd.Function):
 def mean_jacobian(gradient: Tensor, ratios: Tensor, seed: Tensor, rate: float, draws: int) -> Tensor:
     """The mean Jacobian of the module's docstring, times the gradient."""
     cpu = compiled("conditional_cpu")
-    seen = not needs_gradient(gradient) and not torch._C._functorch.is_legacy_batchedtensor(gradient)
-    if cpu is None or not seen or route(gradient, ratios, seed) != "direct":
+    if cpu is None or needs_gradient(gradient) or route(gradient, ratios, seed) != "direct":
         return mean_jacobian_reference(gradient, ratios, seed, rate, draws)
     out = torch.empty_like(ratios, memory_format=torch.contiguous_format)
     run(cpu.body(ratios.dtype), ratios.shape, rate, draws, seed, ratios.contiguous(), gradient.contiguous(), out)

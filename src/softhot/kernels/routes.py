@@ -48,8 +48,10 @@ def route(*values: Tensor | float | None) -> Route:
     if torch._C._len_torch_dispatch_stack() or torch._C._get_tracing_state() is not None:
         return "operator"
     for x in values:
-        if isinstance(x, Tensor) and not (x.is_cpu and type(x) in _ORDINARY):
-            return "operator"
+        if isinstance(x, Tensor):
+            ordinary = x.is_cpu and type(x) in _ORDINARY
+            if not ordinary or torch._C._functorch.is_legacy_batchedtensor(x):  # of autograd's is_grads_batched
+                return "operator"
     return "direct"
 
 

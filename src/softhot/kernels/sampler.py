@@ -136,9 +136,7 @@ def _in_temperature(gradient: Tensor, soft: Tensor, log: Tensor | None, temperat
 
 def relaxed_sample_backward(soft: Tensor, a: Tensor | None, b: Tensor | None, temperature: float | Tensor) -> Tensor:
     """The gradient in the logits; see the module's docstring."""
-    # the batches of is_grads_batched do not show otherwise
-    batched = any(x is not None and torch._C._functorch.is_legacy_batchedtensor(x) for x in (a, b))
-    if not batched and not torch.is_grad_enabled() and route(soft, a, b, temperature) == "direct":
+    if not torch.is_grad_enabled() and route(soft, a, b, temperature) == "direct":
         return _backward(soft, a, b, temperature)
     t = temperature if isinstance(temperature, Tensor) else soft.new_full((), temperature)
     return torch.ops.softhot.relaxed_sample_backward(soft, a, b, t)
