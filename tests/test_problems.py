@@ -1,8 +1,7 @@
-"""Problems: what they call exact is what enumeration gives, and descents of them."""
+"""Problems: what they call exact is what enumeration gives."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable
 
@@ -10,13 +9,30 @@ import pytest
 import torch
 from torch import Tensor
 
-from softhot.problems import PROBLEMS, Polynomial, Problem, Quadratic, SharedLogit, normal_values, problem
+from softhot.problems import (
+    PROBLEMS,
+    Polynomial,
+    Problem,
+    Quadratic,
+    QuadraticProgramme,
+    SharedLogit,
+    normal_values,
+    problem,
+)
 from softhot.testing import exact_gradient, exact_value
 
-# small enough to enumerate: fewer variables of the same kind
-SMALL = {
-    name: dataclasses.replace(each, latents=3) if isinstance(each, Polynomial | Quadratic) else each
-    for name, each in PROBLEMS.items()
+# small enough to enumerate
+SMALL: dict[str, Problem] = {
+    "polynomial": Polynomial(latents=3),
+    "polynomial-1.5": Polynomial(latents=3, power=1.5),
+    "polynomial-3": Polynomial(latents=3, power=3.0),
+    "polynomial-four": Polynomial(latents=3, values=normal_values()),
+    "rebar": Polynomial(latents=1),
+    "shared-logit": SharedLogit(),
+    "quadratic-programme": QuadraticProgramme(),
+    "quadratic-programme of four": QuadraticProgramme(classes=4),
+    "random-quadratic": Quadratic(latents=3),
+    "random-quadratic of two": Quadratic(classes=2, seed=1),
 }
 each_small = pytest.mark.parametrize("toy", SMALL.values(), ids=SMALL.keys())
 each_one = pytest.mark.parametrize("toy", PROBLEMS.values(), ids=PROBLEMS.keys())
@@ -41,6 +57,10 @@ def test_values_and_gradients_are_those_of_enumeration(toy: Problem, batch: tupl
     torch.testing.assert_close(Problem.value(toy, logits), value)
 
 
+def test_every_problem_has_a_small_one() -> None:
+    assert {type(each) for each in SMALL.values()} == {type(each) for each in PROBLEMS.values()}
+
+
 @each_one
 def test_the_start_and_the_minimum(toy: Problem) -> None:
     assert torch.equal(toy.start(3), toy.start(3))
@@ -59,7 +79,7 @@ def test_the_start_and_the_minimum(toy: Problem) -> None:
 def test_the_minimum_is_that_of_the_configurations(toy: Problem) -> None:
     least = Problem.minimum(toy)
     assert least is not None
-    if isinstance(toy, SharedLogit):  # not every configuration can be reached
+    if isinstance(toy, SharedLogit | QuadraticProgramme):  # not every configuration can be reached
         assert toy.minimum() > least
     else:
         assert toy.minimum() == pytest.approx(least)
@@ -77,9 +97,14 @@ def test_known_numbers() -> None:
     assert PROBLEMS["polynomial-four"].start().abs().max() <= 0.01
     assert PROBLEMS["shared-logit-hard"].start().tolist() == [-4.0]
     assert PROBLEMS["shared-logit"].minimum() == pytest.approx(0.4**2 + 0.49**2 + 0.52**2)
-    q = Quadratic(classes=5).form(torch.zeros((), dtype=torch.float64))
-    assert torch.linalg.eigvalsh(q).min() > 0
-    assert torch.linalg.eigvalsh(PROBLEMS["random-quadratic"].form(q)).min() < 0
+    p, place = torch.tensor([0.7, 0.2, 0.1], dtype=torch.float64), torch.arange(3)
+    programme = torch.exp(-2.0 * (place - place[:, None]).abs()).double()
+    expected = (p - 1 / 3) @ programme @ (p - 1 / 3)
+    torch.testing.assert_close(PROBLEMS["quadratic-programme"].value(QuadraticProgramme().logits(p.log())), expected)
+    form = Quadratic().form(p)
+    assert torch.equal(form, form.T)
+    eigenvalues = torch.linalg.eigvalsh(form)
+    assert eigenvalues.min() < 0 < eigenvalues.max()
     assert Quadratic(latents=9, classes=4).minimum() is None
 
 
@@ -89,7 +114,8 @@ REFUSED: list[tuple[Callable[[], object], str]] = [
     (lambda: Polynomial(power=0.5), r"power=0.5 has no gradient"),
     (lambda: Polynomial(power=math.inf), r"power=inf has no gradient"),
     (lambda: SharedLogit(targets=()), r"leaves no variable"),
-    (lambda: Quadratic(classes=1), r"classes=1 leave nothing to choose"),
+    (lambda: Quadratic(latents=0), r"latents=0, classes=4 leave nothing to choose"),
+    (lambda: QuadraticProgramme(classes=1), r"classes=1 leave nothing to choose"),
     (lambda: problem("polinomial"), r"unknown problem 'polinomial'; did you mean 'polynomial'"),
 ]
 

@@ -4,6 +4,7 @@ from softhot.names import unknown
 from softhot.problems.polynomial import Polynomial, normal_values
 from softhot.problems.problem import Problem
 from softhot.problems.quadratic import Quadratic
+from softhot.problems.quadratic_programme import QuadraticProgramme
 from softhot.problems.shared_logit import SharedLogit
 
 PROBLEMS: dict[str, Problem] = {
@@ -15,11 +16,20 @@ PROBLEMS: dict[str, Problem] = {
     "rebar-0.499": Polynomial(latents=1, target=0.499),
     "shared-logit": SharedLogit(),
     "shared-logit-hard": SharedLogit(initial=-4.0),
-    "quadratic-programme": Quadratic(),
-    "random-quadratic": Quadratic(latents=6, classes=4, definite=False),
+    "quadratic-programme": QuadraticProgramme(),
+    "random-quadratic": Quadratic(),
 }
 
-__all__ = ["PROBLEMS", "Polynomial", "Problem", "Quadratic", "SharedLogit", "normal_values", "problem"]
+__all__ = [
+    "PROBLEMS",
+    "Polynomial",
+    "Problem",
+    "Quadratic",
+    "QuadraticProgramme",
+    "SharedLogit",
+    "normal_values",
+    "problem",
+]
 
 
 def problem(name: str) -> Problem:
