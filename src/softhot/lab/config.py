@@ -171,8 +171,8 @@ class Config:
         return cls(**{**value, **({"hidden": tuple(value["hidden"])} if "hidden" in value else {})})
 
 
-def make_estimator(name: str, temperature: float, samples: int | None) -> Estimator:
-    """The estimator of a name, at a temperature and with a number of draws where it has them.
+def make_estimator(name: str, temperature: float | None, samples: int | None) -> Estimator:
+    """The estimator of a name, at a temperature and with a number of draws where it has them, and they are given.
 
     Raises:
         ValueError: If the name is unknown, or the estimator refuses a number.
