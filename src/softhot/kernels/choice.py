@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from softhot.kernels.choice_reference import Choice, grouped
-from softhot.kernels.choice_tables import STRIDE, tables
+from softhot.kernels.choice_tables import STRIDE, Tables, tables
 from softhot.kernels.noise import Noise
 from softhot.kernels.parallel import run
 from softhot.kernels.routes import compiled, needs_gradient, route
@@ -174,10 +174,9 @@ def _survey(
         run(
             cpu.expected_body(m.dtype),
             m.shape,
-            *(table.step, table.shift, table.length, table.nodes, len(scales)),
-            *(m, None if other is None else _rows(other, part)),
-            *(scales, table.rates(scales), table.limit, table.tail),
-            *(table.exponent, table.hazard if probable else None, table.drift if drift else None, table.gumbel),
+            *_shared(table, scales),
+            table.drift if drift else None,
+            *(m, None if other is None else _rows(other, part), scales),
             *(_rows(chances, part) if probable else None, numbers),
         )
         numbers[:, 0] *= scales.clamp_min(1.0).repeat_interleave(len(m) // len(scales))
@@ -194,11 +193,18 @@ def _curve(locations: Tensor, scale: float | Tensor, noise: Noise, gradient: Ten
         run(
             cpu.probabilities_backward_body(m.dtype),
             m.shape,
-            *(table.step, table.shift, table.length, table.nodes, len(scales)),
-            *(m, table.rates(scales), table.limit, table.tail, table.exponent, table.hazard, table.bend),
-            *(_rows(gradient, part), _rows(out, part)),
+            *_shared(table, scales),
+            *(m, _rows(gradient, part), _rows(out, part)),
         )
     return out
+
+
+def _shared(table: Tables, scales: Tensor) -> tuple[float | Tensor, ...]:
+    """The arguments that both kernels begin with."""
+    item, entries = table.exponent.element_size(), table.exponent[0].numel()
+    numbers = (item, table.step, table.start, table.shift, table.length, entries, table.nodes, table.limit, table.room)
+    rows = (table.rates(scales), table.decay, table.rest, table.windows, table.exponent, table.hazard)
+    return *numbers, len(scales), *rows
 
 
 def _rows(x: Tensor, part: slice) -> Tensor:
