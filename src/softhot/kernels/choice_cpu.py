@@ -23,7 +23,7 @@ from numba import cfunc, njit
 from softhot.kernels.choice_tables import LAST, STRIDE
 from softhot.kernels.compiled import SIGNATURE, SUMS, array, bits, job, next_piece
 from softhot.kernels.parallel import HEADER
-from softhot.kernels.slices import TAPS, TILE, accumulate, chances, dots, place, survey
+from softhot.kernels.slices import TAPS, TILE, accumulate, dots, place, survey, weigh
 
 __all__ = ["expected_body", "probabilities_backward_body"]
 
@@ -56,12 +56,11 @@ class _Memory(NamedTuple):
     below: int
     starts: int
     weights: int
-    scaled: int
     lanes: int
     sums: int
     others: int
-    chances: int
     factors: int
+    gained: int
 
 
 class _Row(NamedTuple):
@@ -81,20 +80,30 @@ class _Row(NamedTuple):
 
 @njit(**SUMS)
 def _survey(zero, memory, table, locations, other, ratio, classes, available):
-    """Leaves in memory how far each class is below the largest; no vectors where there is nothing to integrate."""
+    """Leaves in memory how far each class is below the largest, and the taps of a short row.
+
+    There are no vectors where there is nothing to integrate.
+    """
     unit = _f64(_i64(1) << table.shift) / table.step
-    top, total, possible, unlike, near, far, weight = survey(
+    top, total, possible, unlike, one, two, four, weight = survey(
         zero, locations, other, ratio, table.rate, unit, table.decay, classes, available, memory.wide, memory.below
     )
     if unlike > 0 or not (top > -np.inf) or not (top < np.inf):
         return _Row(classes, top, total, possible, unlike, 0, 0)
-    close, remote = _i64(bits(_f32(near)) >> 23) - 127, _i64(bits(_f32(far)) >> 23) - 127  # powers of two
-    windows = array(table.windows, 4 * table.room + 5, 0)
-    first = max(windows[0], windows[1 + close], windows[2 + table.room + remote])
-    # twice the binary logarithm is no more than this: a line between powers of two, and what that misses at most
-    twice = (_i64(bits(_f32(weight * 1.07))) - (127 << 23) + (1 << 22) - 1) >> 22
-    end = windows[3 + 2 * table.room + min(twice, 2 * table.room + 1)]
-    return _Row(classes, top, total, possible, unlike, first, (end - first + 7) >> 3)
+    size = 2 * table.room + 2
+    windows = array(table.windows, 1 + 4 * size, 0)
+    first = max(windows[0], windows[1 + _twice(one)], windows[1 + size + _twice(two)], windows[1 + 2 * size + _twice(four)])
+    end = windows[1 + 3 * size + min(_twice(1.07 * weight) + 1, size - 1)]  # a line misses a logarithm by .086 at most
+    row = _Row(classes, top, total, possible, unlike, first, (end - first + 7) >> 3)
+    if classes <= TILE:
+        _place(zero, memory, table, row, 0)
+    return row
+
+
+@njit(**SUMS)
+def _twice(x):
+    """Twice the binary logarithm of x >= 1, by lines between powers of two, rounded down."""
+    return (_i64(bits(_f32(x))) - (127 << 23)) >> 22
 
 
 @njit(**SUMS)
@@ -106,43 +115,39 @@ def _place(zero, memory, table, row, k):
 
 
 @njit(**SUMS)
-def _sum(zero, memory, table, row, values, gains, sums):
-    """The sums over the classes of a table at the nodes, times the gains if there are any."""
-    nodes = array(sums, 8 * row.vectors, 0.0)
-    nodes[:] = 0.0
-    for k in range(0, row.classes, TILE):
-        size, taps = _place(zero, memory, table, row, k), memory.weights
-        if gains:
-            taps, whole = memory.scaled, (memory.scaled - memory.weights) // memory.item
-            one, two = array(memory.weights, whole, zero), array(memory.scaled, whole, zero)
-            few = array(gains + k * memory.item, size, zero)
-            for i in range(0, whole, TILE):
-                for c in range(size):
-                    two[i + c] = one[i + c] * few[c]
-        accumulate(zero, values, table.length, memory.starts, taps, size, row.vectors, sums)
-
-
-@njit(**SUMS)
-def _dot(zero, memory, table, row, values, factors, results):
-    """The sum over the nodes of factor times a table, for each class; a short row is in place."""
+def _sum(zero, memory, table, row, values, sums, gains, gained):
+    """The sums over the classes of a table at the nodes; with gains also of gain times it. A short row is in place."""
+    nodes = 8 * row.vectors
+    array(sums, nodes, 0.0)[:] = 0.0
+    array(gained, nodes, 0.0)[:] = 0.0
     for k in range(0, row.classes, TILE):
         size = _place(zero, memory, table, row, k) if row.classes > TILE else row.classes
-        here, lanes = results + k * memory.item, memory.lanes
-        dots(zero, values, table.length, memory.starts, memory.weights, size, row.vectors, factors, lanes, here)
+        here = gains + k * memory.item if gains else 0
+        accumulate(
+            zero, values, table.length, memory.starts, memory.weights, size, row.vectors, sums, here, gained
+        )
 
 
 @njit(**SUMS)
-def _left(sums, rest):
-    """What the sum of 1 - exp(-S) leaves out on the right, and the derivative of its second order in the last S.
-
-    The first order is known as a combination of the last S. In the second, S falls geometrically.
-    """
-    nodes, left = sums.size, 0.0
-    for i in range(LAST):
-        left += rest[i] * sums[nodes - 1 - i]
-    last, ratio = sums[nodes - 1], sums[nodes - 1] / sums[nodes - 2]
-    square = ratio * ratio / (1.0 - ratio * ratio)
-    return left - 0.5 * square * last * last, square * last
+def _dot(zero, memory, table, row, values, factors, gains, gained, results):
+    """The sum over the nodes of factor times a table, for each class; see `dots`. A short row is in place."""
+    for k in range(0, row.classes, TILE):
+        size = _place(zero, memory, table, row, k) if row.classes > TILE else row.classes
+        here, there = gains + k * memory.item if gains else 0, results + k * memory.item
+        dots(
+            zero,
+            values,
+            table.length,
+            memory.starts,
+            memory.weights,
+            size,
+            row.vectors,
+            factors,
+            here,
+            gained,
+            memory.lanes,
+            there,
+        )
 
 
 @njit(**SUMS)
@@ -159,28 +164,21 @@ def _expected(zero, memory, table, row, locations, probabilities, drift, results
             results[0], results[1], results[3] = np.inf, 0.0, max(row.possible, 1.0)
         p[:] = kind(1.0 / max(row.possible, 1.0)) if row.unlike > 0 else kind(np.nan)
         return
+    _sum(zero, memory, table, row, table.exponent, memory.sums, 0, 0)
+    (lost,) = weigh(zero, memory.sums, row.vectors, table.rest, table.step, 1.0, memory.factors)
     nodes = 8 * row.vectors
-    _sum(zero, memory, table, row, table.exponent, 0, memory.sums)
-    (product,) = chances(zero, memory.sums, row.vectors, memory.factors)
-    rest = array(table.rest, LAST, 0.0)
-    left, second = _left(array(memory.sums, nodes, 0.0), rest)
-    results[0] = table.start + table.step * (_f64(row.first + nodes) - 0.5 + left - product)
+    results[0] = table.start + table.step * (_f64(row.first + nodes) - 0.5 - lost)
     if not p.size:
         return
-    factors = array(memory.factors, nodes, zero)
-    for i in range(LAST):
-        factors[nodes - 1 - i] += kind(rest[i])
-    factors[nodes - 1] -= kind(second)
-    for n in range(nodes):
-        factors[n] *= kind(table.step)
-    _dot(zero, memory, table, row, table.hazard, memory.factors, probabilities)
+    _dot(zero, memory, table, row, table.hazard, memory.factors, 0, 0, probabilities)
     if row.possible == 1.0:
         below = array(memory.below, classes, zero)
         for k in range(classes):
             p[k] = kind(1.0) if below[k] == kind(0.0) else kind(0.0)
     if drift:
-        _sum(zero, memory, table, row, drift, 0, memory.others)
-        others, b, m = array(memory.others, nodes, 0.0), array(memory.wide, classes, 0.0), array(locations, classes, zero)
+        _sum(zero, memory, table, row, drift, memory.sums, 0, 0)
+        others, factors = array(memory.sums, nodes, 0.0), array(memory.factors, nodes, zero)
+        b, m = array(memory.wide, classes, 0.0), array(locations, classes, zero)
         for n in range(nodes):
             results[4] += others[n] * _f64(factors[n])
         for k in range(classes):
@@ -193,29 +191,20 @@ def _expected(zero, memory, table, row, locations, probabilities, drift, results
 
 @njit(**SUMS)
 def _probabilities_backward(zero, memory, table, row, gradient, out):
-    kind, classes, nodes = type(zero), row.classes, 8 * row.vectors
-    g, found = array(gradient, classes, zero), array(out, classes, zero)
+    kind, nodes = type(zero), 8 * row.vectors
     if row.vectors == 0:
-        found[:] = kind(np.nan)
+        array(out, row.classes, zero)[:] = kind(np.nan)
         return
-    _sum(zero, memory, table, row, table.exponent, 0, memory.sums)
-    chances(zero, memory.sums, row.vectors, memory.factors)
-    sums, others = array(memory.sums, nodes, 0.0), array(memory.others, nodes, 0.0)
-    factors, weights = array(memory.factors, nodes, zero), array(memory.chances, nodes, zero)
-    ratio = sums[nodes - 1] / sums[nodes - 2]
-    factors[nodes - 1] /= kind(1.0 - ratio * ratio)  # D of two classes falls geometrically
-    scale = table.step * table.rate * table.step / _f64(_i64(1) << table.shift)
-    _sum(zero, memory, table, row, table.hazard, gradient, memory.others)
+    _sum(zero, memory, table, row, table.exponent, memory.sums, 0, 0)
+    weigh(zero, memory.sums, row.vectors, table.rest, table.step, 2.0, memory.factors)
+    _sum(zero, memory, table, row, table.hazard, memory.sums, gradient, memory.others)
+    scale = table.step * table.rate / _f64(_i64(1) << table.shift)
+    one, two = array(memory.sums, nodes, 0.0), array(memory.others, nodes, 0.0)
+    factors, gained = array(memory.factors, nodes, zero), array(memory.gained, nodes, zero)
     for n in range(nodes):
-        weights[n] = factors[n] * kind(others[n] * scale)
-    _sum(zero, memory, table, row, table.hazard, 0, memory.sums)
-    for n in range(nodes):
-        factors[n] *= kind(sums[n] * scale)
-    _dot(zero, memory, table, row, table.hazard, memory.chances, out)
-    _dot(zero, memory, table, row, table.hazard, memory.factors, memory.wide)
-    own = array(memory.wide, classes, zero)
-    for k in range(classes):
-        found[k] = g[k] * own[k] - found[k]
+        gained[n] = factors[n] * kind(one[n] * scale)
+        factors[n] *= kind(two[n] * scale)
+    _dot(zero, memory, table, row, table.hazard, memory.factors, gradient, memory.gained, out)
 
 
 # ---- jobs ----------------------------------------------------------------------------------------------------------
@@ -232,7 +221,7 @@ def _table(here, t):
     step, start, limit = bits(here[1]), bits(here[2]), bits(here[7])
     shift, length, move, room = here[3], here[4], here[0] * here[5] * t, here[8]
     rates, decays = array(here[10], t + 1, 0.0), array(here[11], t + 1, 0.0)
-    rest, windows = here[12] + 8 * LAST * t, here[13] + 8 * (4 * room + 5) * t
+    rest, windows = here[12] + 8 * LAST * t, here[13] + 8 * (8 * room + 9) * t
     exponent, hazard = here[14] + move, here[15] + move
     return _Table(step, start, shift, length, limit, room, rates[t], decays[t], rest, windows, exponent, hazard)
 
@@ -242,13 +231,13 @@ def _room(here, classes):
     """The memory of a thread, and where its parts begin."""
     item, nodes, taps = here[0], here[6], TILE * (_SINGLE if here[0] == 4 else _DOUBLE)
     padded = classes + 8
-    sizes = np.array([8 * padded, item * padded, 4 * TILE, item * taps, item * taps, 8 * item * TILE, 8 * nodes, 8 * nodes, item * nodes, item * nodes])
+    sizes = np.array([8 * padded, item * padded, 4 * TILE, item * taps, 8 * item * TILE, 8 * nodes, 8 * nodes, item * nodes, item * nodes])
     places = np.zeros(sizes.size + 1, _i64)
     for i in range(sizes.size):
         places[i + 1] = places[i] + (sizes[i] + 63) // 64 * 64
     room = np.empty(places[-1] + 64, np.uint8)
     p = places + (room.ctypes.data + 63) // 64 * 64
-    return room, _Memory(item, p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], p[8], p[9])
+    return room, _Memory(item, p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], p[8])
 
 
 @njit(**SUMS)

@@ -18,10 +18,11 @@ from softhot.kernels.choice_reference import lagrange
 from softhot.kernels.constants import kept
 from softhot.kernels.noise import Grid, Noise, tabulate
 
-__all__ = ["LAST", "STRIDE", "Tables", "tables"]
+__all__ = ["LAST", "STRIDE", "UNITS", "Tables", "tables"]
 
 STRIDE = 8  # numbers that a kernel returns for each row
 LAST = 8  # values of S from which what is left is taken, at most
+UNITS = (1.0, 2.0, 4.0)  # distances within which a kernel counts classes
 _ROOM = 4  # numbers of classes up to a power of 2 ** _ROOM share their tables
 
 
@@ -42,7 +43,7 @@ _DOUBLE = _Accuracy(
     0.27, 0.135, 14, 5, 6, 1e-16, (1e-6, 1e-8, 1e-10), 8, {"gumbel": 8.0, "-gumbel": 42.0, "normal": 10.0}
 )
 _SINGLE = _Accuracy(
-    0.55, 0.22, 10, 5, 4, 1e-8, (3e-3, 3e-4, 3e-5), 4, {"gumbel": 6.0, "-gumbel": 18.0, "normal": 7.0}
+    0.55, 0.22, 10, 6, 3, 1e-8, (3e-3, 3e-4, 3e-5), 4, {"gumbel": 6.0, "-gumbel": 18.0, "normal": 7.0}
 )
 
 
@@ -59,7 +60,7 @@ class Tables:
         limit: how many points below the largest a class counts for nothing.
         room: the classes are no more than two to this power.
         decay: of -log F by one point, at least; for each scale.
-        rest: what is left, as a combination of the last S, the last one first; padded with zeros to `LAST`.
+        rest: what is left, as a combination of the last `LAST` values of S.
         windows: where to start and to end; see `_windows`.
         exponent, hazard, drift: the tables.
     """
@@ -153,29 +154,27 @@ def _fit(a: Tensor, d: Tensor, cut: float, error: float, last: int) -> tuple[Ten
     for part in (a, d):
         ends = part[:, -1:] / (part[:, -2:-1] / part[:, -1:] - 1)
         left = part.flip(-1).cumsum(-1).flip(-1) + ends.nan_to_num(0.0)  # from each node on
-        windows = part.unfold(-1, last, 1).flip(-1)[:, :-1]  # before each node
+        windows = part.unfold(-1, last, 1)[:, :-1]  # before each node
         wanted = left[:, last:]
         here = a[:, last:]
         counts = (here <= cut) & (here >= cut * error)
         systems.append((windows[counts] / wanted[counts, None], torch.ones_like(wanted[counts])))
     matrix, ones = (torch.cat(each) for each in zip(*systems, strict=True))
     found = torch.linalg.lstsq(matrix, ones[:, None], rcond=1e-13, driver="gelsd").solution[:, 0]
-    return torch.nn.functional.pad(found, (0, LAST - last)), (matrix @ found - 1).abs().max().item()
+    return torch.nn.functional.pad(found, (LAST - last, 0)), (matrix @ found - 1).abs().max().item()
 
 
 def _windows(a: Tensor, cut: float, room: int, step: float, vanished: float) -> Tensor:
     r"""At which node a row may start and must end, by what is known of its classes.
 
-    For each scale first the nodes that may be left out for the largest class itself; then, for :math:`j = 0, 1, \dots`,
-    for at least :math:`2^j` classes within a unit of the largest; the same within four units; and for
-    :math:`q = 0, 1, \dots` where S is no more than `cut` if :math:`\sum_k e^{-\rho d_k}` over the classes, each d below
-    the largest, is no more than :math:`2^{q/2}`.
+    For each scale first the nodes that may be left out for the largest class itself; then, for :math:`q = 0, 1, \\dots`,
+    for at least :math:`2^{q/2}` classes within one of `UNITS` of the largest, for each of those; and last where S is no
+    more than `cut` if :math:`\\sum_k e^{-\\rho d_k}` over the classes, each d below the largest, is no more than
+    :math:`2^{q/2}`.
     """
-    many = 2.0 ** torch.arange(room + 1, dtype=torch.float64)
+    many = 2.0 ** (torch.arange(2 * room + 2, dtype=torch.float64) / 2)[:, None]
     parts = [(a >= vanished).sum(-1, keepdim=True)]
-    for unit in (1, 4):
-        away = torch.nn.functional.pad(a, (0, math.ceil(unit / step)))[:, math.ceil(unit / step) :]
-        parts.append((many[:, None] * away[:, None] >= vanished).sum(-1))
-    half = 2.0 ** (torch.arange(2 * room + 2, dtype=torch.float64) / 2)
-    parts.append((half[:, None] * a[:, None] > cut).sum(-1))
-    return torch.cat(parts, -1)
+    for unit in UNITS:
+        away = math.ceil(unit / step)
+        parts.append((many * torch.nn.functional.pad(a, (0, away))[:, None, away:] >= vanished).sum(-1))
+    return torch.cat([*parts, (many * a[:, None] > cut).sum(-1)], -1)

@@ -20,13 +20,14 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from softhot.kernels.choice_tables import UNITS
 from softhot.kernels.vectors import F32, F64, I32, I64, LANES, Code, Value, exponential
 
-__all__ = ["TAPS", "TILE", "accumulate", "chances", "dots", "place", "survey"]
+__all__ = ["TAPS", "TILE", "accumulate", "dots", "place", "survey", "weigh"]
 
 TILE = 32  # classes whose taps are ready at once
-TAPS = {4: 4, 8: 6}  # of the interpolation, by the size of a number
-_MOST = {F32: 5, F64: 2}  # vectors of nodes for which registers are left
+TAPS = {4: 3, 8: 6}  # of the interpolation, by the size of a number
+_MOST = {F32: 6, F64: 3}  # vectors of nodes for which registers are left
 # lanes of two vectors whose sums make one: three times, and of eight vectors the sums of their lanes are left, in order
 _NEAR, _FAR = ((0, 2, 8, 10, 4, 6, 12, 14), (1, 3, 9, 11, 5, 7, 13, 15)), ((0, 1, 2, 3, 8, 9, 10, 11), (4, 5, 6, 7, 12, 13, 14, 15))
 _HALVED = (_NEAR, _NEAR, _FAR)
@@ -66,7 +67,7 @@ def _taps(kind: Any) -> int:
 # ---- classes -------------------------------------------------------------------------------------------------------
 
 
-@_emitted("iiddddiiii", "ddddddd")
+@_emitted("iiddddiiii", "dddddddd")
 def survey(
     code: Code,
     kind: Any,
@@ -85,7 +86,7 @@ def survey(
 
     Locations are m, or b = other - ratio * m, of `room` elements from here on; they are left at `wide`. Returns the
     largest location, NaN if one is; the sum; how many are possible, and how many for one of both alone; how many are no
-    more than one unit below the largest, and no more than four; and no less than the sum of exp(-decay * points below).
+    more than one unit below the largest, two, and four; and no less than the sum of exp(-decay * points below).
     """
     minus, nothing = -math.inf, code.constant(F64, 0.0)
     top, total = code.variable(code.constant(F64, minus)), code.variable(nothing)
@@ -109,8 +110,9 @@ def survey(
     sum_ = total.get().sum()
     highest = sum_.compare("==", sum_).choose(highest, math.nan)
     none = code.constant(F32, 0.0)
-    near, far, weight = (code.variable(none) for _ in range(3))
-    one, four = code.splat(unit.to(F32)), code.splat((unit * 4.0).to(F32))
+    near = [code.variable(none) for _ in UNITS]
+    units = [code.splat((unit * each).to(F32)) for each in UNITS]
+    weight = code.variable(none)
     slope = code.splat((decay * (2**23 / math.log(2))).to(F32))
     everywhere, rate = code.splat(highest), code.splat(rate)
     with code.loop(code.integer(0), count, LANES) as k:
@@ -118,13 +120,13 @@ def survey(
         distance = b.compare("!=", minus).choose((everywhere - b) * rate, math.inf).to(kind)
         code.store(distance, below, k)
         distance = distance.to(F32)
-        near.add(distance.compare("<=", one).to(F32))
-        far.add(distance.compare("<=", four).to(F32))
+        for count_, limit in zip(near, units, strict=True):
+            count_.add(distance.compare("<=", limit).to(F32))
         # a line between powers of two, in the bits of the number, is not below the exponential
         power = code.constant(F32, 127.0 * 2**23) - distance * slope
         weight.add(power.compare(">", 0.0).choose(power, 0.0).to(I32).bits(F32))
     sums = (x.get().sum() for x in (possible, unlike))
-    return highest, sum_, *sums, *(x.get().sum().to(F64) for x in (near, far, weight))
+    return highest, sum_, *sums, *(x.get().sum().to(F64) for x in (*near, weight))
 
 
 @_emitted("iiidiiii")
@@ -166,9 +168,9 @@ def place(
 # ---- nodes ---------------------------------------------------------------------------------------------------------
 
 
-def _blocks(code: Code, kind: Any, vectors: Value, body: Callable[[Value, int], None]) -> None:
-    """body(first node, vectors) for blocks of nodes whose sums fit in the registers."""
-    most = _MOST[kind]
+def _blocks(code: Code, kind: Any, vectors: Value, uses: int, body: Callable[[Value, int], None]) -> None:
+    """body(first node, vectors) for blocks of nodes of which so many sums fit in the registers."""
+    most = max(_MOST[kind] // uses, 1)
     first = code.variable(code.integer(0))
     whole = code.divide(vectors - 1, most)
     with code.loop(code.integer(0), whole, 1) as block:
@@ -193,7 +195,7 @@ def _slices(
     return values
 
 
-@_emitted("iiiiiii")
+@_emitted("iiiiiiiii")
 def accumulate(
     code: Code,
     kind: Any,
@@ -204,34 +206,61 @@ def accumulate(
     count: Value,
     vectors: Value,
     sums: Value,
+    gains: Value,
+    gained: Value,
 ) -> None:
-    """Add to the sums, in double, the table as seen by the classes of a tile."""
+    """Add to the sums, in double, the table as seen by the classes of a tile; with gains, to others gain times it."""
 
-    def block(first: Value, many: int) -> None:
-        totals = [code.variable(code.constant(kind, 0.0)) for _ in range(many)]
+    def block(first: Value, many: int, with_gains: bool) -> None:
+        totals = [code.variable(code.constant(kind, 0.0)) for _ in range(many * (1 + with_gains))]
         with code.loop(code.integer(0), count, 1) as c:
             values = _slices(code, kind, table, length, starts, weights, c, first, many)
+            if with_gains:
+                gain = code.splat(code.load(kind, gains, c, vector=False))
+                values += [gain * value for value in values]
             for total, value in zip(totals, values, strict=True):
                 total.add(value)
         for v, total in enumerate(totals):
-            here = first + v * LANES
-            code.store(code.load(F64, sums, here) + total.get().to(F64), sums, here)
+            here, place = (sums, first + v * LANES) if v < many else (gained, first + (v - many) * LANES)
+            code.store(code.load(F64, here, place) + total.get().to(F64), here, place)
 
-    _blocks(code, kind, vectors, block)
+    code.either(
+        gains.compare("!=", 0),
+        lambda: _blocks(code, kind, vectors, 2, lambda first, many: block(first, many, True)),
+        lambda: _blocks(code, kind, vectors, 1, lambda first, many: block(first, many, False)),
+    )
 
 
-@_emitted("iii", "d")
-def chances(code: Code, kind: Any, sums: Value, vectors: Value, results: Value) -> Any:
-    """exp(-sum) at the nodes; returns the sum of those, in double."""
+@_emitted("iiiddi", "d")
+def weigh(
+    code: Code, kind: Any, sums: Value, vectors: Value, rest: Value, step: Value, order: Value, weights: Value
+) -> Any:
+    """The weights of the nodes, and the sum of exp(-S) over them less the sum of 1 - exp(-S) to their right.
+
+    To first order in S, that on the right is `rest`, a combination of the last S; to second order S falls geometrically.
+    The weights are -step times the derivatives in S of that difference, the first ones or, with order 2, of these again
+    and where S is one factor of two that both fall.
+    """
     total = code.variable(code.constant(F64, 0.0))
-    with code.loop(code.integer(0), vectors << 3, LANES) as n:
+    times = code.splat(step.to(kind))
+    nodes = vectors << 3
+    with code.loop(code.integer(0), nodes, LANES) as n:
         value = exponential(-code.load(F64, sums, n).to(kind))
-        code.store(value, results, n)
+        code.store(value * times, weights, n)
         total.add(value.to(F64))
-    return (total.get().sum(),)
+    end = nodes - LANES
+    last, left = code.load(F64, sums, end), code.load(F64, rest, code.integer(0))
+    s = last.lane(LANES - 1)
+    ratio = s / last.lane(LANES - 2)
+    square = ratio * ratio / (s.like(1.0) - ratio * ratio)
+    first = order.compare("==", 1.0)
+    change = code.splat(first.choose(-square * s, square)) * code.constant(F64, [0.0] * (LANES - 1) + [1.0])
+    change = code.splat(first.choose(s.like(1.0), 0.0)) * left + change
+    code.store(code.load(kind, weights, end) + (change * code.splat(step)).to(kind), weights, end)
+    return ((total.get() - left * last).sum() + square * s * s * 0.5,)
 
 
-@_emitted("iiiiiiiii")
+@_emitted("iiiiiiiiiii")
 def dots(
     code: Code,
     kind: Any,
@@ -242,23 +271,37 @@ def dots(
     count: Value,
     vectors: Value,
     factors: Value,
+    gains: Value,
+    gained: Value,
     lanes: Value,
     results: Value,
 ) -> None:
-    """For each class of a tile, the sum over the nodes of factor times the table; `lanes` is room for eight tiles."""
+    """For each class of a tile the sum over the nodes of factor times the table, of which there is room for the lanes.
+
+    With gains, the factor of a class is gain * gained - factor.
+    """
     with code.loop(code.integer(0), count, 1) as c:
         code.store(code.constant(kind, 0.0), lanes, c << 3)
 
-    def block(first: Value, many: int) -> None:
+    def block(first: Value, many: int, with_gains: bool) -> None:
         here = [code.load(kind, factors, first + v * LANES) for v in range(many)]
+        more = [code.load(kind, gained, first + v * LANES) for v in range(many)] if with_gains else []
         with code.loop(code.integer(0), count, 1) as c:
             total = code.load(kind, lanes, c << 3)
             values = _slices(code, kind, table, length, starts, weights, c, first, many)
-            for factor, value in zip(here, values, strict=True):
+            own = here
+            if with_gains:
+                gain = code.splat(code.load(kind, gains, c, vector=False))
+                own = [gain * other - factor for factor, other in zip(here, more, strict=True)]
+            for factor, value in zip(own, values, strict=True):
                 total = factor * value + total
             code.store(total, lanes, c << 3)
 
-    _blocks(code, kind, vectors, block)
+    code.either(
+        gains.compare("!=", 0),
+        lambda: _blocks(code, kind, vectors, 2, lambda first, many: block(first, many, True)),
+        lambda: _blocks(code, kind, vectors, 1, lambda first, many: block(first, many, False)),
+    )
     with code.loop(code.integer(0), count, LANES) as c:
         rows = [code.load(kind, lanes, (c + i) << 3) for i in range(LANES)]
         for one, two in _HALVED:

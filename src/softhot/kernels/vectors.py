@@ -56,6 +56,9 @@ class Value:
     def __mul__(self, other: Any) -> Value:
         return self._both("mul", other)
 
+    def __truediv__(self, other: Any) -> Value:
+        return self._both("div", other)
+
     def __and__(self, other: Any) -> Value:
         return self._with(self.builder.and_(self.ir, self.like(other).ir))
 
@@ -114,7 +117,10 @@ class Value:
         while half:
             vector = combine(vector, vector.shuffle(vector, [(lane + half) % LANES for lane in range(LANES)]))
             half //= 2
-        return self._with(self.builder.extract_element(vector.ir, ir.Constant(I32, 0)))
+        return vector.lane(0)
+
+    def lane(self, i: int) -> Value:
+        return self._with(self.builder.extract_element(self.ir, ir.Constant(I32, i)))
 
     def sum(self) -> Value:
         return self.halved(lambda a, b: a + b)
@@ -183,6 +189,13 @@ class Code:
     def loop(self, start: Value, stop: Value, step: int) -> Iterator[Value]:
         with cgutils.for_range_slice(self.builder, start.ir, stop.ir, ir.Constant(I64, step), I64) as (index, _):
             yield self.value(index)
+
+    def either(self, mask: Value, yes: Callable[[], None], no: Callable[[], None]) -> None:
+        with self.builder.if_else(mask.ir) as (then, otherwise):
+            with then:
+                yes()
+            with otherwise:
+                no()
 
     def cases(self, x: Value, most: int, body: Callable[[int], None]) -> None:
         """body(x) for x from one to `most`, each with code of its own."""
