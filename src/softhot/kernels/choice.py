@@ -169,7 +169,7 @@ def _survey(
     cpu: Any = compiled("choice_cpu")
     rows = torch.empty((*locations.shape[:-1], STRIDE), dtype=torch.float64)
     chances = torch.empty_like(locations, memory_format=torch.contiguous_format) if probable else locations.new_empty(0)
-    for part, table, scales in _parts(locations, scale, noise):
+    for part, table, scales in _parts(locations, scale, noise, drift):
         m, numbers = _rows(locations, part), _rows(rows, part)
         run(
             cpu.expected_body(m.dtype),
@@ -211,7 +211,7 @@ def _rows(x: Tensor, part: slice) -> Tensor:
     return x.detach().contiguous().view(-1, x.shape[-1])[part]
 
 
-def _parts(locations: Tensor, scale: float | Tensor, noise: Noise) -> Any:
+def _parts(locations: Tensor, scale: float | Tensor, noise: Noise, moving: bool = False) -> Any:
     """Rows that share few scales, with their tables and the scales."""
     scale = scale.detach() if isinstance(scale, Tensor) else scale
     _, flat, (scales, each) = grouped(scale, locations.shape[:-1], locations.device)
@@ -220,6 +220,6 @@ def _parts(locations: Tensor, scale: float | Tensor, noise: Noise) -> Any:
         some = torch.tensor([here], dtype=torch.float64) if not isinstance(here, Tensor) else here.contiguous()
         yield (
             slice(first * each, (first + len(some)) * each),
-            tables(noise, here, locations.shape[-1], locations.dtype),
+            tables(noise, here, locations.shape[-1], locations.dtype, moving),
             some,
         )

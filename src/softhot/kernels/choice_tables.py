@@ -9,6 +9,7 @@ fitted once, to A and to its derivative, and with it a third of the nodes are en
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -84,26 +85,27 @@ class Tables:
         return (1 << self.shift) / (self.step * scales.clamp_min(1.0))
 
 
-def tables(noise: Noise, scale: float | Tensor, classes: int, dtype: torch.dtype) -> Tables:
-    """Those of one scale, kept if it is a number, or of several."""
+def tables(noise: Noise, scale: float | Tensor, classes: int, dtype: torch.dtype, moving: bool = False) -> Tables:
+    """Those of one scale, kept if it is a number, or of several; good for the derivative in the scale if it is moving."""
     room = _ROOM * max(1, math.ceil(math.log2(classes) / _ROOM))
     if isinstance(scale, Tensor) and scale.numel() == 1:
         scale = scale.item()
-    return _tables(noise, scale, room, dtype) if isinstance(scale, Tensor) else _tables_of(noise, scale, room, dtype)
+    make = _tables if isinstance(scale, Tensor) else _tables_of
+    return make(noise, scale, room, dtype, moving)  # type: ignore[arg-type]
 
 
 @kept(64)
-def _tables_of(noise: Noise, scale: float, room: int, dtype: torch.dtype) -> Tables:
-    return _tables(noise, torch.tensor([scale], dtype=torch.float64), room, dtype)
+def _tables_of(noise: Noise, scale: float, room: int, dtype: torch.dtype, moving: bool) -> Tables:
+    return _tables(noise, torch.tensor([scale], dtype=torch.float64), room, dtype, moving)
 
 
-def _tables(noise: Noise, scale: Tensor, room: int, dtype: torch.dtype) -> Tables:
+def _tables(noise: Noise, scale: Tensor, room: int, dtype: torch.dtype, moving: bool) -> Tables:
     accuracy = _DOUBLE if dtype == torch.float64 else _SINGLE
-    # the maximum of many variables with a light right tail is sharper than one of them, by a factor of log K at most
     most = room * math.log(2)
-    sharp = 1.0 if noise == "gumbel" else min(max(1.0, scale.max().item()), 1 + most)
+    # the maximum of many variables with a light right tail is sharper than one of them, by a factor of some log K
+    sharp = 1.0 if noise == "gumbel" else min(max(1.0, scale.max().item()), 1 + 2 * most)
     step = accuracy.step / sharp
-    mesh = accuracy.mesh * (2 / 3 if noise == "-gumbel" and sharp > 1 else 1)  # its -log F falls doubly exponentially
+    mesh = accuracy.mesh / (2 if noise == "-gumbel" and sharp > 1 else 1)  # its -log F falls doubly exponentially
     phases, tail = 1 << accuracy.shift, 6 - math.log(accuracy.error)
     fine, limit = step / phases, tail + most
     nodes = math.ceil((accuracy.left[noise] + limit) / step) + 8
@@ -120,7 +122,7 @@ def _tables(noise: Noise, scale: Tensor, room: int, dtype: torch.dtype) -> Table
     index = (cell.long() - low)[:, None] + torch.arange(accuracy.taps)
     a, d, b = (torch.stack([(row[index] * weights).sum(-1) for row in part]) for part in (a, d, b))
     a, d, b = (part.view(-1, length, phases).mT for part in (a, d, b))
-    cut, rest = _rest(a, d, step, limit, accuracy)
+    cut, rest = _rest((a, d, b) if moving else (a, d), step, accuracy)
     at = (accuracy.near - 1) // 2  # the phase of the nodes themselves
     windows = _windows(a[:, at], cut, room, step, -math.log(accuracy.error))
     nodes = int(windows[:, -1].max()) + 8
@@ -136,32 +138,33 @@ def _tables(noise: Noise, scale: Tensor, room: int, dtype: torch.dtype) -> Table
     return Tables(step, start, accuracy.shift, length, nodes, limit / fine, room, rates * fine, rest, windows, *parts)
 
 
-def _rest(a: Tensor, d: Tensor, step: float, limit: float, accuracy: _Accuracy) -> tuple[float, Tensor]:
+def _rest(parts: Sequence[Tensor], step: float, accuracy: _Accuracy) -> tuple[float, Tensor]:
     """Where to stop, and what is left there as a combination of the last values."""
-    rest = a.new_zeros(len(a), LAST)
+    rest = torch.zeros(len(parts[0]), LAST, dtype=torch.float64)
     for cut in accuracy.cuts:
         errors = []
-        for row, (one, two) in enumerate(zip(a, d, strict=True)):
-            rest[row], error = _fit(one, two, cut, accuracy.error, accuracy.last)
+        for row, each in enumerate(zip(*parts, strict=True)):
+            rest[row], error = _fit(each, cut, accuracy.error, accuracy.last)
             errors.append(error)
         if max(errors) * step * cut <= accuracy.error:
             return cut, rest
     return accuracy.error, torch.zeros_like(rest)
 
 
-def _fit(a: Tensor, d: Tensor, cut: float, error: float, last: int) -> tuple[Tensor, float]:
-    systems = []
-    for part in (a, d):
+def _fit(parts: Sequence[Tensor], cut: float, error: float, last: int) -> tuple[Tensor, float]:
+    """The combination that fits best, for tables of A and its derivatives, and its largest error relative to A's rest."""
+    here = parts[0][:, last:]
+    counts = (here <= cut) & (here >= cut * error)
+    systems, scale = [], 0.0
+    for part in parts:
         ends = part[:, -1:] / (part[:, -2:-1] / part[:, -1:] - 1)
-        left = part.flip(-1).cumsum(-1).flip(-1) + ends.nan_to_num(0.0)  # from each node on
-        windows = part.unfold(-1, last, 1)[:, :-1]  # before each node
-        wanted = left[:, last:]
-        here = a[:, last:]
-        counts = (here <= cut) & (here >= cut * error)
-        systems.append((windows[counts] / wanted[counts, None], torch.ones_like(wanted[counts])))
-    matrix, ones = (torch.cat(each) for each in zip(*systems, strict=True))
-    found = torch.linalg.lstsq(matrix, ones[:, None], rcond=1e-13, driver="gelsd").solution[:, 0]
-    return torch.nn.functional.pad(found, (LAST - last, 0)), (matrix @ found - 1).abs().max().item()
+        wanted = (part.flip(-1).cumsum(-1).flip(-1) + ends.nan_to_num(0.0))[:, last:][counts]  # from each node on
+        before = part.unfold(-1, last, 1)[:, :-1][counts]
+        scale = torch.maximum(wanted.abs(), torch.as_tensor(scale))
+        systems.append((before / scale[:, None], wanted / scale))
+    matrix, wanted = (torch.cat(each) for each in zip(*systems, strict=True))
+    found = torch.linalg.lstsq(matrix, wanted[:, None], rcond=1e-13, driver="gelsd").solution[:, 0]
+    return torch.nn.functional.pad(found, (LAST - last, 0)), (matrix @ found - wanted).abs().max().item()
 
 
 def _windows(a: Tensor, cut: float, room: int, step: float, vanished: float) -> Tensor:
