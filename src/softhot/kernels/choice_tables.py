@@ -110,20 +110,20 @@ def _tables(noise: Noise, scale: Tensor, room: int, dtype: torch.dtype, moving: 
     fine, limit = step / phases, tail + most
     nodes = math.ceil((accuracy.left[noise] + limit) / step) + 8
     length = nodes + math.ceil(limit / step) + 2
-    before = accuracy.taps // 2 - 1
-    start = -accuracy.left[noise]
-    place = torch.arange(length * phases, dtype=torch.float64) - (accuracy.near - 1) // 2
-    place = place * (fine / mesh)
-    cell = place.floor()
-    low = int(cell[0])
-    grid = Grid(start + (low - before) * mesh, mesh, int(cell[-1]) - low + accuracy.taps)
-    a, d, _, b = tabulate(noise, scale, grid, scale.device)
-    weights = lagrange(place - cell, accuracy.taps)
-    index = (cell.long() - low)[:, None] + torch.arange(accuracy.taps)
-    a, d, b = (torch.stack([(row[index] * weights).sum(-1) for row in part]) for part in (a, d, b))
-    a, d, b = (part.view(-1, length, phases).mT for part in (a, d, b))
+    start, at = -accuracy.left[noise], (accuracy.near - 1) // 2  # the first node, and its phase
+
+    # a table is interpolated from a mesh, each cell of which holds the same few points
+    cell = max(1, int(mesh / fine))
+    mesh, cells, before = cell * fine, math.ceil(length * phases / cell), accuracy.taps // 2 - 1
+    grid = Grid(start - at * fine - before * mesh, mesh, cells + accuracy.taps, tail + 8)
+    weights = lagrange(torch.arange(cell, dtype=torch.float64) / cell, accuracy.taps)
+
+    def dense(part: Tensor) -> Tensor:
+        points = (part.unfold(-1, accuracy.taps, 1) @ weights.mT).flatten(-2)
+        return points[:, : length * phases].view(-1, length, phases).mT
+
+    a, d, _, b = map(dense, tabulate(noise, scale, grid, scale.device))
     cut, rest = _rest((a, d, b) if moving else (a, d), step, accuracy)
-    at = (accuracy.near - 1) // 2  # the phase of the nodes themselves
     windows = _windows(a[:, at], cut, room, step, -math.log(accuracy.error))
     nodes = int(windows[:, -1].max()) + 8
     length = nodes + math.ceil(limit / step) + 2
@@ -153,6 +153,7 @@ def _rest(parts: Sequence[Tensor], step: float, accuracy: _Accuracy) -> tuple[fl
 
 def _fit(parts: Sequence[Tensor], cut: float, error: float, last: int) -> tuple[Tensor, float]:
     """The combination that fits best, for tables of A and its derivatives, and its largest error relative to A's rest."""
+    parts = [part[:: len(part) // 8] for part in parts]  # some phases tell
     here = parts[0][:, last:]
     counts = (here <= cut) & (here >= cut * error)
     systems, scale = [], 0.0
