@@ -1,10 +1,11 @@
 r"""Discrete choices on the CPU, row by row, compiled by Numba.
 
 With :math:`S_n = \sum_k A(x_n - m_k)` at node n and :math:`\Pi_n = e^{-S_n}`, the expected maximum is the end of the
-nodes less the sum of the :math:`\Pi_n`, and the probability of class k the sum of :math:`\Pi_n D(x_n - m_k)`. On the left
-of a row's nodes :math:`\Pi` has vanished, and on their right it is one but for what `choice_tables` says is left.
+nodes less the sum of the :math:`\Pi_n`, and the probability of class k the sum of :math:`\Pi_n D(x_n - m_k)`, sums that
+are times the step. On the left of a row's nodes :math:`\Pi` has vanished, and on their right it is one but for what
+`choice_tables` says is left.
 
-The derivative of the probabilities along a gradient g needs no table of D', since they sum to one whatever the locations:
+The derivative of the probabilities along a gradient g needs no table of D', since they always sum to one:
 
 .. math:: \sum_k g_k \frac{\partial p_k}{\partial m_j} = \int \Pi D_j \sum_k (g_j - g_k) D_k
 
@@ -92,7 +93,9 @@ def _survey(zero, memory, table, locations, other, ratio, classes, available):
         return _Row(classes, top, total, possible, unlike, 0, 0)
     size = 2 * table.room + 2
     windows = array(table.windows, 1 + 4 * size, 0)
-    first = max(windows[0], windows[1 + _twice(one)], windows[1 + size + _twice(two)], windows[1 + 2 * size + _twice(four)])
+    first = max(
+        windows[0], windows[1 + _twice(one)], windows[1 + size + _twice(two)], windows[1 + 2 * size + _twice(four)]
+    )
     end = windows[1 + 3 * size + min(_twice(1.07 * weight) + 1, size - 1)]  # a line misses a logarithm by .086 at most
     row = _Row(classes, top, total, possible, unlike, first, (end - first + 7) >> 3)
     if classes <= TILE:
@@ -123,9 +126,7 @@ def _sum(zero, memory, table, row, values, sums, gains, gained):
     for k in range(0, row.classes, TILE):
         size = _place(zero, memory, table, row, k) if row.classes > TILE else row.classes
         here = gains + k * memory.item if gains else 0
-        accumulate(
-            zero, values, table.length, memory.starts, memory.weights, size, row.vectors, sums, here, gained
-        )
+        accumulate(zero, values, table.length, memory.starts, memory.weights, size, row.vectors, sums, here, gained)
 
 
 @njit(**SUMS)
@@ -231,7 +232,19 @@ def _room(here, classes):
     """The memory of a thread, and where its parts begin."""
     item, nodes, taps = here[0], here[6], TILE * (_SINGLE if here[0] == 4 else _DOUBLE)
     padded = classes + 8
-    sizes = np.array([8 * padded, item * padded, 4 * TILE, item * taps, 8 * item * TILE, 8 * nodes, 8 * nodes, item * nodes, item * nodes])
+    sizes = np.array(
+        [
+            8 * padded,
+            item * padded,
+            4 * TILE,
+            item * taps,
+            8 * item * TILE,
+            8 * nodes,
+            8 * nodes,
+            item * nodes,
+            item * nodes,
+        ]
+    )
     places = np.zeros(sizes.size + 1, _i64)
     for i in range(sizes.size):
         places[i + 1] = places[i] + (sizes[i] + 63) // 64 * 64
@@ -258,7 +271,9 @@ def _expected_pieces(pointer, zero):
             row = _survey(zero, memory, table, locations, other, ratios[t], classes, (rows - r) * classes)
             probabilities = here[20] + base if here[20] else 0
             drifts = drift + item * here[5] * t if drift else 0
-            _expected(zero, memory, table, row, locations, probabilities, drifts, results[STRIDE * r : STRIDE * (r + 1)])
+            _expected(
+                zero, memory, table, row, locations, probabilities, drifts, results[STRIDE * r : STRIDE * (r + 1)]
+            )
         first, last = next_piece(pointer)
     room[0] = 0  # it lives until here
 

@@ -43,9 +43,7 @@ class _Accuracy:
 _DOUBLE = _Accuracy(
     0.27, 0.135, 14, 5, 6, 1e-16, (1e-6, 1e-8, 1e-10), 8, {"gumbel": 8.0, "-gumbel": 42.0, "normal": 10.0}
 )
-_SINGLE = _Accuracy(
-    0.55, 0.22, 10, 6, 3, 1e-8, (3e-3, 3e-4, 3e-5), 4, {"gumbel": 6.0, "-gumbel": 18.0, "normal": 7.0}
-)
+_SINGLE = _Accuracy(0.55, 0.22, 10, 6, 3, 1e-8, (3e-3, 3e-4, 3e-5), 4, {"gumbel": 6.0, "-gumbel": 18.0, "normal": 7.0})
 
 
 @dataclass(frozen=True)
@@ -86,7 +84,7 @@ class Tables:
 
 
 def tables(noise: Noise, scale: float | Tensor, classes: int, dtype: torch.dtype, moving: bool = False) -> Tables:
-    """Those of one scale, kept if it is a number, or of several; good for the derivative in the scale if it is moving."""
+    """Those of one scale, kept if it is a number, or of several; if it is moving, good for the derivative in it too."""
     room = _ROOM * max(1, math.ceil(math.log2(classes) / _ROOM))
     if isinstance(scale, Tensor) and scale.numel() == 1:
         scale = scale.item()
@@ -152,16 +150,16 @@ def _rest(parts: Sequence[Tensor], step: float, accuracy: _Accuracy) -> tuple[fl
 
 
 def _fit(parts: Sequence[Tensor], cut: float, error: float, last: int) -> tuple[Tensor, float]:
-    """The combination that fits best, for tables of A and its derivatives, and its largest error relative to A's rest."""
+    """The combination that fits A and its derivatives best, and its largest error relative to what is left of A."""
     parts = [part[:: len(part) // 8] for part in parts]  # some phases tell
     here = parts[0][:, last:]
     counts = (here <= cut) & (here >= cut * error)
-    systems, scale = [], 0.0
+    systems, scale = [], parts[0].new_zeros(int(counts.sum()))
     for part in parts:
         ends = part[:, -1:] / (part[:, -2:-1] / part[:, -1:] - 1)
         wanted = (part.flip(-1).cumsum(-1).flip(-1) + ends.nan_to_num(0.0))[:, last:][counts]  # from each node on
         before = part.unfold(-1, last, 1)[:, :-1][counts]
-        scale = torch.maximum(wanted.abs(), torch.as_tensor(scale))
+        scale = torch.maximum(wanted.abs(), scale)
         systems.append((before / scale[:, None], wanted / scale))
     matrix, wanted = (torch.cat(each) for each in zip(*systems, strict=True))
     found = torch.linalg.lstsq(matrix, wanted[:, None], rcond=1e-13, driver="gelsd").solution[:, 0]
@@ -171,10 +169,10 @@ def _fit(parts: Sequence[Tensor], cut: float, error: float, last: int) -> tuple[
 def _windows(a: Tensor, cut: float, room: int, step: float, vanished: float) -> Tensor:
     r"""At which node a row may start and must end, by what is known of its classes.
 
-    For each scale first the nodes that may be left out for the largest class itself; then, for :math:`q = 0, 1, \\dots`,
-    for at least :math:`2^{q/2}` classes within one of `UNITS` of the largest, for each of those; and last where S is no
-    more than `cut` if :math:`\\sum_k e^{-\\rho d_k}` over the classes, each d below the largest, is no more than
-    :math:`2^{q/2}`.
+    For each scale: how many nodes may be left out for the largest class itself; then the same for at least
+    :math:`2^{q/2}` classes, :math:`q = 0, 1, \dots`, within one unit of the largest, two, and four (`UNITS`); and last
+    the node from which S is no more than `cut` if :math:`\sum_k e^{-\rho d_k}`, over classes that are d below the
+    largest, is no more than :math:`2^{q/2}`.
     """
     many = 2.0 ** (torch.arange(2 * room + 2, dtype=torch.float64) / 2)[:, None]
     parts = [(a >= vanished).sum(-1, keepdim=True)]

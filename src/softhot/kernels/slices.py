@@ -1,12 +1,11 @@
 r"""The steps of a discrete choice on one row, on vectors of classes or of nodes.
 
 The nodes of a row are equally spaced, and so is the table, `phases` times as densely. The interpolation of one class
-therefore has the same few weights, its taps, at every node, and its values at all nodes are a weighted sum of contiguous
-slices of the table, which is stored phase by phase. Tap i begins i * length after the first: behind the last phase the
-first ones follow again, a node further on.
+therefore has the same few weights at every node, and its values at all nodes are a weighted sum of contiguous slices of
+the table, its taps. The table is stored phase by phase, and tap i begins i * length after the first: behind the last
+phase the first ones follow again, a node further on.
 
-Arguments are first a zero of the table's kind, then addresses and numbers. Classes come in tiles, and nodes in vectors of
-eight.
+Arguments are first a zero of the table's kind, then addresses and numbers. Classes come in tiles, nodes in vectors.
 """
 
 from __future__ import annotations
@@ -28,15 +27,16 @@ __all__ = ["TAPS", "TILE", "accumulate", "dots", "place", "survey", "weigh"]
 TILE = 32  # classes whose taps are ready at once
 TAPS = {4: 3, 8: 6}  # of the interpolation, by the size of a number
 _MOST = {F32: 6, F64: 3}  # vectors of nodes for which registers are left
-# lanes of two vectors whose sums make one: three times, and of eight vectors the sums of their lanes are left, in order
-_NEAR, _FAR = ((0, 2, 8, 10, 4, 6, 12, 14), (1, 3, 9, 11, 5, 7, 13, 15)), ((0, 1, 2, 3, 8, 9, 10, 11), (4, 5, 6, 7, 12, 13, 14, 15))
-_HALVED = (_NEAR, _NEAR, _FAR)
+# lanes of two vectors to be added: after three times, eight vectors have become one, of the sum of each
+_NEAR = ((0, 2, 8, 10, 4, 6, 12, 14), (1, 3, 9, 11, 5, 7, 13, 15))
+_FAR = ((0, 1, 2, 3, 8, 9, 10, 11), (4, 5, 6, 7, 12, 13, 14, 15))
+_ADDED = (_NEAR, _NEAR, _FAR)
 _KINDS = {"i": types.int64, "d": types.float64}
 
 
 def _emitted(arguments: str, results: str = "") -> Callable[[Callable[..., Any]], Any]:
     """Make an intrinsic of a function that emits: of the code, the table's kind, and the values of the arguments."""
-    result = types.Tuple([_KINDS[x] for x in results]) if results else types.void
+    result: Any = types.void if not results else types.Tuple([_KINDS[x] for x in results])
 
     def decorate(function: Callable[..., Any]) -> Any:
         def typed(typing_context: Any, zero: Any, *_: Any) -> Any:
@@ -58,10 +58,6 @@ def _emitted(arguments: str, results: str = "") -> Callable[[Callable[..., Any]]
 
 def _taps(kind: Any) -> int:
     return TAPS[4 if kind == F32 else 8]
-
-
-# ---- classes -------------------------------------------------------------------------------------------------------
-
 
 
 # ---- classes -------------------------------------------------------------------------------------------------------
@@ -94,13 +90,13 @@ def survey(
     times = code.splat(ratio)
     with code.loop(code.integer(0), count, LANES) as k:
         m = code.load_part(kind, locations, k, count, minus, room).to(F64)
-        b = code.variable(m)
+        location = code.variable(m)
         with code.builder.if_then(other.compare("!=", 0).ir):
             o = code.load_part(kind, other, k, count, minus, room).to(F64)
             out, alone = m.compare("==", minus), o.compare("==", minus)
             unlike.add((out ^ alone).to(F64))
-            b.set((out | alone).choose(code.constant(F64, minus), o - times * m))
-        b = b.get()
+            location.set((out | alone).choose(code.constant(F64, minus), o - times * m))
+        b = location.get()
         code.store(b, wide, k)
         inside = b.compare("!=", minus)
         total.add(inside.choose(b, 0.0))
@@ -114,10 +110,10 @@ def survey(
     units = [code.splat((unit * each).to(F32)) for each in UNITS]
     weight = code.variable(none)
     slope = code.splat((decay * (2**23 / math.log(2))).to(F32))
-    everywhere, rate = code.splat(highest), code.splat(rate)
+    everywhere, rates = code.splat(highest), code.splat(rate)
     with code.loop(code.integer(0), count, LANES) as k:
         b = code.load(F64, wide, k)
-        distance = b.compare("!=", minus).choose((everywhere - b) * rate, math.inf).to(kind)
+        distance = b.compare("!=", minus).choose((everywhere - b) * rates, math.inf).to(kind)
         code.store(distance, below, k)
         distance = distance.to(F32)
         for count_, limit in zip(near, units, strict=True):
@@ -125,8 +121,8 @@ def survey(
         # a line between powers of two, in the bits of the number, is not below the exponential
         power = code.constant(F32, 127.0 * 2**23) - distance * slope
         weight.add(power.compare(">", 0.0).choose(power, 0.0).to(I32).bits(F32))
-    sums = (x.get().sum() for x in (possible, unlike))
-    return highest, sum_, *sums, *(x.get().sum().to(F64) for x in (*near, weight))
+    sums = [each.get().sum().to(F64) for each in (possible, unlike, *near, weight)]
+    return highest, sum_, *sums
 
 
 @_emitted("iiidiiii")
@@ -171,7 +167,6 @@ def place(
 def _blocks(code: Code, kind: Any, vectors: Value, uses: int, body: Callable[[Value, int], None]) -> None:
     """body(first node, vectors) for blocks of nodes of which so many sums fit in the registers."""
     most = max(_MOST[kind] // uses, 1)
-    first = code.variable(code.integer(0))
     whole = code.divide(vectors - 1, most)
     with code.loop(code.integer(0), whole, 1) as block:
         body(block * (most * LANES), most)
@@ -237,9 +232,9 @@ def weigh(
 ) -> Any:
     """The weights of the nodes, and the sum of exp(-S) over them less the sum of 1 - exp(-S) to their right.
 
-    To first order in S, that on the right is `rest`, a combination of the last S; to second order S falls geometrically.
-    The weights are -step times the derivatives in S of that difference, the first ones or, with order 2, of these again
-    and where S is one factor of two that both fall.
+    What is on the right is to first order `rest`, a combination of the last S; to second order S falls geometrically.
+    The weights are step times exp(-S) and at the last nodes what makes the sum over these nodes one over all: of a
+    factor like S itself, or with order 2 of a product of two.
     """
     total = code.variable(code.constant(F64, 0.0))
     times = code.splat(step.to(kind))
@@ -304,6 +299,6 @@ def dots(
     )
     with code.loop(code.integer(0), count, LANES) as c:
         rows = [code.load(kind, lanes, (c + i) << 3) for i in range(LANES)]
-        for one, two in _HALVED:
+        for one, two in _ADDED:
             rows = [a.shuffle(b, one) + a.shuffle(b, two) for a, b in zip(rows[::2], rows[1::2], strict=True)]
         code.store_part(rows[0], results, c, count)

@@ -1,8 +1,9 @@
 """Instructions on eight numbers at once, written as arithmetic.
 
-Loops of a few steps, over the classes of a short row, are not vectorised by a compiler that does not know how short they
-are. Here vectors are explicit: a `Value` is a number or a vector of eight, `code` of what is emitted for Numba by
-`numba.extending.intrinsic`. Memory is addressed by integers; LLVM makes of eight lanes what the processor has.
+A compiler that does not know how short a loop is, such as one over the classes of a row, vectorises it badly. Here
+vectors are explicit: a `Value` is a number or a vector of eight in code emitted for Numba, by functions that
+`numba.extending.intrinsic` makes callable. Memory is addressed by integers, and LLVM makes of eight lanes what the
+processor has.
 """
 
 from __future__ import annotations
