@@ -125,6 +125,18 @@ def test_impossible_and_unknown_classes(dtype):
 
 
 @dtypes
+def test_many_unlikely_classes_count_together(dtype):
+    """Each of a million classes has a chance of 1.5e-8, and all of them of one in 66."""
+    m = torch.full((1, 1_000_001), -18.0, dtype=dtype)
+    m[0, 0] = 0.0
+    p = probabilities(m, 1e-3, "gumbel")  # all but a softmax
+    torch.testing.assert_close(
+        p[0, 0].double(), 1 / (1 + 1e6 * torch.tensor(-18.0).double().exp()), rtol=1e-5, atol=0.0
+    )
+    assert abs(p.sum(dtype=torch.float64).item() - 1) < 1e-5
+
+
+@dtypes
 def test_the_number_of_threads_changes_nothing(dtype):
     m, before = logits(3000, 17, dtype=dtype), torch.get_num_threads()
     results = []

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from softhot.kernels.choice_reference import Choice, grouped
-from softhot.kernels.choice_tables import STRIDE, tables
+from softhot.kernels.choice_tables import STRIDE, Tables, tables
 from softhot.kernels.noise import Noise
 from softhot.kernels.parallel import run
 from softhot.kernels.routes import compiled, needs_gradient, route
@@ -169,15 +169,14 @@ def _survey(
     cpu: Any = compiled("choice_cpu")
     rows = torch.empty((*locations.shape[:-1], STRIDE), dtype=torch.float64)
     chances = torch.empty_like(locations, memory_format=torch.contiguous_format) if probable else locations.new_empty(0)
-    for part, table, scales in _parts(locations, scale, noise):
+    for part, table, scales in _parts(locations, scale, noise, drift):
         m, numbers = _rows(locations, part), _rows(rows, part)
         run(
             cpu.expected_body(m.dtype),
             m.shape,
-            *(table.step, table.shift, table.length, table.nodes, len(scales)),
-            *(m, None if other is None else _rows(other, part)),
-            *(scales, table.rates(scales), table.limit, table.tail),
-            *(table.exponent, table.hazard if probable else None, table.drift if drift else None, table.gumbel),
+            *_shared(table, scales),
+            table.drift if drift else None,
+            *(m, None if other is None else _rows(other, part), scales),
             *(_rows(chances, part) if probable else None, numbers),
         )
         numbers[:, 0] *= scales.clamp_min(1.0).repeat_interleave(len(m) // len(scales))
@@ -194,18 +193,25 @@ def _curve(locations: Tensor, scale: float | Tensor, noise: Noise, gradient: Ten
         run(
             cpu.probabilities_backward_body(m.dtype),
             m.shape,
-            *(table.step, table.shift, table.length, table.nodes, len(scales)),
-            *(m, table.rates(scales), table.limit, table.tail, table.exponent, table.hazard, table.bend),
-            *(_rows(gradient, part), _rows(out, part)),
+            *_shared(table, scales),
+            *(m, _rows(gradient, part), _rows(out, part)),
         )
     return out
+
+
+def _shared(table: Tables, scales: Tensor) -> tuple[float | Tensor, ...]:
+    """The arguments that both kernels begin with."""
+    item, entries = table.exponent.element_size(), table.exponent[0].numel()
+    numbers = (item, table.step, table.start, table.shift, table.length, entries, table.nodes, table.limit, table.room)
+    rows = (table.rates(scales), table.decay, table.rest, table.windows, table.exponent, table.hazard)
+    return *numbers, len(scales), *rows
 
 
 def _rows(x: Tensor, part: slice) -> Tensor:
     return x.detach().contiguous().view(-1, x.shape[-1])[part]
 
 
-def _parts(locations: Tensor, scale: float | Tensor, noise: Noise) -> Any:
+def _parts(locations: Tensor, scale: float | Tensor, noise: Noise, moving: bool = False) -> Any:
     """Rows that share few scales, with their tables and the scales."""
     scale = scale.detach() if isinstance(scale, Tensor) else scale
     _, flat, (scales, each) = grouped(scale, locations.shape[:-1], locations.device)
@@ -214,6 +220,6 @@ def _parts(locations: Tensor, scale: float | Tensor, noise: Noise) -> Any:
         some = torch.tensor([here], dtype=torch.float64) if not isinstance(here, Tensor) else here.contiguous()
         yield (
             slice(first * each, (first + len(some)) * each),
-            tables(noise, here, locations.shape[-1], locations.dtype),
+            tables(noise, here, locations.shape[-1], locations.dtype, moving),
             some,
         )

@@ -1,446 +1,298 @@
 r"""Discrete choices on the CPU, row by row, compiled by Numba.
 
-The nodes of a row are equally spaced, and so is the table, `phases` times as densely. The interpolation of one class
-therefore has the same few weights at every node, and its values at all nodes are a weighted sum of contiguous slices of
-the table, which is stored phase by phase. A thread needs the memory of the nodes and of one row, whatever the number of
-rows.
+With :math:`S_n = \sum_k A(x_n - m_k)` at node n and :math:`\Pi_n = e^{-S_n}`, the expected maximum is the end of the
+nodes less the sum of the :math:`\Pi_n`, and the probability of class k the sum of :math:`\Pi_n D(x_n - m_k)`, sums that
+are times the step. On the left of a row's nodes :math:`\Pi` has vanished, and on their right it is one but for what
+`choice_tables` says is left.
 
-With :math:`S_i = \sum_k A(x_i - m_k)` at node i and :math:`\Pi_i = e^{-S_i}`, the expected maximum is a sum of the
-:math:`\Pi_i`, and the probability of class k the sum of :math:`\Pi_i D(x_i - m_k)`; see `softhot.kernels.choice`.
+The derivative of the probabilities along a gradient g needs no table of D', since they always sum to one:
+
+.. math:: \sum_k g_k \frac{\partial p_k}{\partial m_j} = \int \Pi D_j \sum_k (g_j - g_k) D_k
+
+A thread needs the memory of the nodes and of one row, whatever the number of rows.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numba import cfunc, njit, types
-from numba.extending import overload
+from numba import cfunc, njit
 
-from softhot.kernels.choice_reference import EULER
-from softhot.kernels.choice_tables import STRIDE
-from softhot.kernels.compiled import (
-    FAST,
-    SIGNATURE,
-    SUMS,
-    TILE,
-    add_slices,
-    array,
-    bits,
-    dot_slices,
-    exp,
-    job,
-    next_piece,
-)
+from softhot.kernels.choice_tables import LAST, STRIDE
+from softhot.kernels.compiled import SIGNATURE, SUMS, array, bits, job, next_piece
 from softhot.kernels.parallel import HEADER
+from softhot.kernels.slices import TAPS, TILE, accumulate, dots, place, survey, weigh
 
 __all__ = ["expected_body", "probabilities_backward_body"]
 
-_i32, _i64, _u64, _f32, _f64 = np.int32, np.int64, np.uint64, np.float32, np.float64
+_i64, _f32, _f64 = np.int64, np.float32, np.float64
+_SINGLE, _DOUBLE = TAPS[4], TAPS[8]
 
 
-# ---- slices of a table ---------------------------------------------------------------------------------------------
+class _Table(NamedTuple):
+    """What `choice_tables.Tables` holds for one scale; tables and lists by address."""
+
+    step: float
+    start: float
+    shift: int
+    length: int
+    limit: float
+    room: int
+    rate: float
+    decay: float
+    rest: int
+    windows: int
+    exponent: int
+    hazard: int
 
 
-@njit(forceinline=True, **FAST)
-def _start(cell, shift, length):
-    """Where the slice of a table begins that starts at a cell."""
-    return _i32(_i32(_i32(cell & _i32((1 << shift) - 1)) * length) + _i32(cell >> shift))
+class _Memory(NamedTuple):
+    """What a thread works in: the size of a number, and addresses for a row, a tile and the nodes."""
+
+    item: int
+    wide: int
+    below: int
+    starts: int
+    weights: int
+    lanes: int
+    sums: int
+    others: int
+    factors: int
+    gained: int
 
 
-def _weights(weights, x, near): ...
+class _Row(NamedTuple):
+    """What a survey says of a row, and the nodes that count: the first, and how many vectors of eight."""
+
+    classes: int
+    top: float
+    total: float
+    possible: float
+    unlike: float
+    first: int
+    vectors: int
 
 
-@overload(_weights, jit_options=SUMS)
-def _weights_of(weights, x, near):
-    """Weights of Lagrange interpolation at fractions x of a cell: on -1, ..., 2, or -2, ..., 3; zero if not near."""
-
-    def single(weights, x, near):
-        one, two, three, four = (
-            weights[:TILE],
-            weights[TILE : 2 * TILE],
-            weights[2 * TILE : 3 * TILE],
-            weights[3 * TILE :],
-        )
-        for c in range(x.size):
-            one[c] = -x[c] * (x[c] - _f32(1)) * (x[c] - _f32(2)) * _f32(1 / 6) * near[c]
-        for c in range(x.size):
-            two[c] = (x[c] + _f32(1)) * (x[c] - _f32(1)) * (x[c] - _f32(2)) * _f32(1 / 2) * near[c]
-        for c in range(x.size):
-            three[c] = -(x[c] + _f32(1)) * x[c] * (x[c] - _f32(2)) * _f32(1 / 2) * near[c]
-        for c in range(x.size):
-            four[c] = (x[c] + _f32(1)) * x[c] * (x[c] - _f32(1)) * _f32(1 / 6) * near[c]
-
-    def double(weights, x, near):
-        for c in range(_u64(x.size)):
-            y, f = x[c], near[c]
-            p, a, b, d, e = y + 2.0, y + 1.0, y - 1.0, y - 2.0, y - 3.0
-            weights[c], weights[c + _u64(TILE)] = -a * y * b * d * e * f / 120.0, p * y * b * d * e * f / 24.0
-            weights[c + _u64(2 * TILE)] = -p * a * b * d * e * f / 12.0
-            weights[c + _u64(3 * TILE)] = p * a * y * d * e * f / 12.0
-            weights[c + _u64(4 * TILE)] = -p * a * y * b * e * f / 24.0
-            weights[c + _u64(5 * TILE)] = p * a * y * b * d * f / 120.0
-
-    return single if weights.dtype == types.float32 else double
-
-
-@njit(**SUMS)
-def _lent(room, start, size):
-    """A part of an array that does not count who holds it, which takes longer than a short row. See that it lives."""
-    return array(room.ctypes.data + room.itemsize * start, size, room.dtype.type(0))
+# ---- steps of a row ------------------------------------------------------------------------------------------------
 
 
 @njit(**SUMS)
-def _taps_in(room, whole):
-    """Room for a tile of classes: where the slices start, their weights, and what those are made of."""
-    count = (4 if room.itemsize == 4 else 6) * TILE
-    starts, cells = _lent(whole, 0, count), _lent(whole, count, TILE)
-    return starts, _lent(room, 0, count), cells, _lent(room, count, TILE), _lent(room, count + TILE, TILE)
+def _survey(zero, memory, table, locations, other, ratio, classes, available):
+    """Leaves in memory how far each class is below the largest, and the taps of a short row.
 
-
-@njit(**SUMS)
-def _place(taps, below, limit, shift, length, first):
-    """The taps of a tile of classes; those beyond the limit count for nothing."""
-    starts, weights, cells, x, near = taps
-    kind, size = weights.dtype.type, below.size
-    for c in range(size):
-        inside = below[c] <= limit
-        place = below[c] if inside else kind(0)
-        cell = _i32(place)
-        cells[c], x[c], near[c] = cell, place - kind(cell), kind(1) if inside else kind(0)
-    _weights(weights, x[:size], near)
-    shift, length, first = _i32(shift), _i32(length), _i32(first)
-    for i in range(weights.size // TILE):
-        part, tap = starts[i * TILE : (i + 1) * TILE], _i32(i)
-        for c in range(size):
-            part[c] = _i32(_start(_i32(cells[c] + tap), shift, length) + first)
-
-
-# ---- a row ---------------------------------------------------------------------------------------------------------
-
-
-@njit(**SUMS)
-def _survey(locations, other, ratio, rate, base, below, distance):
-    """How far each class is below the largest, in points of the table; infinite for an impossible one.
-
-    Returns the largest location, NaN if one is; the sum; how many are possible, and whether for both alike. The
-    locations are m, or b = other - ratio * m.
+    There are no vectors where there is nothing to integrate.
     """
-    total, count, unlike, top = 0.0, 0, 0, -np.inf
-    for k in range(_u64(below.size)):
-        m = _f64(locations[base + k])
-        if other.size:
-            o = _f64(other[base + k])
-            unlike += (m == -np.inf) != (o == -np.inf)
-            m = -np.inf if m == -np.inf or o == -np.inf else o - ratio * m
-        possible = m != -np.inf
-        total += m if possible else 0.0
-        count += possible
-        top = m if m > top else top
-        below[k] = m
-    top = top if total == total else np.nan
-    for k in range(below.size):
-        distance[k] = distance.dtype.type((top - below[k]) * rate)
-    return top, total, count, unlike == 0
-
-
-@njit(**SUMS)
-def _window(below, exponent, shift, length, nodes, step, tail):
-    """The nodes that count in this row: the first and, a multiple of eight, their number.
-
-    On their left the product of the CDFs has vanished, on their right it is one. How many classes are how far below the
-    largest gives the bounds of S that tell.
-    """
-    kind, unit = exponent.dtype.type, _f64(_i64(1) << _i64(shift)) / step
-    near, far, remote = kind(0), kind(0), kind(0)
-    one, two, four = kind(unit), kind(2 * unit), kind(4 * unit)
-    for k in range(below.size):
-        near += kind(1) if below[k] <= one else kind(0)
-        far += kind(1) if below[k] <= two else kind(0)
-        remote += kind(1) if below[k] <= four else kind(0)
-    remote, far, rest = remote - far, far - near, kind(below.size) - remote
-    here, s, length = _i32(exponent.itemsize // 4), _i32(shift), _i32(length)  # in the middle of the table's margin
-    a, b = exponent[_start(here, s, length) :], exponent[_start(_i32(here + _i32(unit)), s, length) :]
-    c, d = (
-        exponent[_start(_i32(here + _i32(2 * unit)), s, length) :],
-        exponent[_start(_i32(here + _i32(4 * unit)), s, length) :],
+    unit = _f64(_i64(1) << table.shift) / table.step
+    top, total, possible, unlike, one, two, four, weight = survey(
+        zero, locations, other, ratio, table.rate, unit, table.decay, classes, available, memory.wide, memory.below
     )
-    much, little = kind(tail), kind(np.exp(-tail))
-    before, until = kind(0), kind(0)
-    for n in range(nodes):
-        before += kind(1) if near * b[n] + far * c[n] + remote * d[n] >= much else kind(0)
-    for n in range(nodes):
-        until += kind(1) if near * a[n] + far * b[n] + remote * c[n] + rest * d[n] > little else kind(0)
-    first = max(_i64(before) - 1, 0)
-    vectors = (_i64(until) - first + 8) // 8
-    if exponent.itemsize == 4:  # threes and fives
-        vectors = max(vectors + (vectors == 4 or vectors == 7), 3)
-    count = min(8 * vectors, nodes)
-    return _u64(min(first, nodes - count)), _u64(count)
+    if unlike > 0 or not (top > -np.inf) or not (top < np.inf):
+        return _Row(classes, top, total, possible, unlike, 0, 0)
+    size = 2 * table.room + 2
+    windows = array(table.windows, 1 + 4 * size, 0)
+    first = max(
+        windows[0], windows[1 + _twice(one)], windows[1 + size + _twice(two)], windows[1 + 2 * size + _twice(four)]
+    )
+    end = windows[1 + 3 * size + min(_twice(1.07 * weight) + 1, size - 1)]  # a line misses a logarithm by .086 at most
+    row = _Row(classes, top, total, possible, unlike, first, (end - first + 7) >> 3)
+    if classes <= TILE:
+        _place(zero, memory, table, row, 0)
+    return row
 
 
 @njit(**SUMS)
-def _accumulate(sums, wide, below, factors, limit, table, shift, length, first, taps):
-    """The sums over the classes, at all nodes, of the table seen from each, times its factor if there are any."""
-    starts, weights, _, _, _ = taps
-    wide[:] = 0.0
-    for k in range(0, below.size, TILE):
-        tile = below[k : k + TILE]
-        _place(taps, tile, limit, shift, length, first)
-        if factors.size:
-            for i in range(_u64(weights.size // TILE)):
-                for c in range(_u64(tile.size)):
-                    weights[i * _u64(TILE) + c] *= factors[_u64(k) + c]
-        sums[:] = 0
-        add_slices(sums, table, starts, weights, tile.size)
-        for n in range(wide.size):
-            wide[n] += _f64(sums[n])
+def _twice(x):
+    """Twice the binary logarithm of x >= 1, by lines between powers of two, rounded down."""
+    return (_i64(bits(_f32(x))) - (127 << 23)) >> 22
 
 
 @njit(**SUMS)
-def _expected(
-    locations,
-    other,
-    ratio,
-    rate,
-    base,
-    step,
-    limit,
-    tail,
-    gumbel,
-    exponent,
-    hazard,
-    drift,
-    shift,
-    length,
-    nodes,
-    wide_below,
-    below,
-    sums,
-    wide,
-    taps,
-    probabilities,
-    results,
-):
+def _place(zero, memory, table, row, k):
+    """The taps of the tile that begins with class k; returns how many classes it has."""
+    size, below = min(TILE, row.classes - k), memory.below + k * memory.item
+    place(zero, below, memory.starts, memory.weights, table.limit, table.shift, table.length, row.first, size)
+    return size
+
+
+@njit(**SUMS)
+def _sum(zero, memory, table, row, values, sums, gains, gained):
+    """The sums over the classes of a table at the nodes; with gains also of gain times it. A short row is in place."""
+    nodes = 8 * row.vectors
+    array(sums, nodes, 0.0)[:] = 0.0
+    array(gained, nodes, 0.0)[:] = 0.0
+    for k in range(0, row.classes, TILE):
+        size = _place(zero, memory, table, row, k) if row.classes > TILE else row.classes
+        here = gains + k * memory.item if gains else 0
+        accumulate(zero, values, table.length, memory.starts, memory.weights, size, row.vectors, sums, here, gained)
+
+
+@njit(**SUMS)
+def _dot(zero, memory, table, row, values, factors, gains, gained, results):
+    """The sum over the nodes of factor times a table, for each class; see `dots`. A short row is in place."""
+    for k in range(0, row.classes, TILE):
+        size = _place(zero, memory, table, row, k) if row.classes > TILE else row.classes
+        here, there = gains + k * memory.item if gains else 0, results + k * memory.item
+        dots(
+            zero,
+            values,
+            table.length,
+            memory.starts,
+            memory.weights,
+            size,
+            row.vectors,
+            factors,
+            here,
+            gained,
+            memory.lanes,
+            there,
+        )
+
+
+@njit(**SUMS)
+def _expected(zero, memory, table, row, locations, probabilities, drift, results):
     """Fill results: E[max] beyond the largest location, in units of the wider noise; the largest location; sum; count;
-    the derivative of the first in the scale, locations fixed; the mean of the locations, and of m where there is other.
+    the derivative of the first in the scale, locations fixed; the mean of the locations, and of m, and the sum of m.
     """
-    kind = exponent.dtype.type
-    top, total, count, alike = _survey(locations, other, ratio, rate, base, wide_below, below)
+    kind, classes = type(zero), row.classes
+    p = array(probabilities, classes, zero)
     results[:] = 0.0
-    results[1], results[2], results[3] = top, total, count
-    if not alike or not (top > -np.inf) or not (top < np.inf):
-        if not alike:
-            results[0], results[1], results[3] = np.inf, 0.0, max(count, 1)
-        for k in range(probabilities.size):
-            probabilities[k] = kind(np.nan) if alike else kind(1) / kind(max(count, 1))
+    results[1], results[2], results[3] = row.top, row.total, row.possible
+    if row.vectors == 0:
+        if row.unlike > 0:
+            results[0], results[1], results[3] = np.inf, 0.0, max(row.possible, 1.0)
+        p[:] = kind(1.0 / max(row.possible, 1.0)) if row.unlike > 0 else kind(np.nan)
         return
-    first, size = _window(below, exponent, shift, length, nodes, step, tail)
-    sums, wide = sums[:size], wide[:size]
-    _accumulate(sums, wide, below, sums[:0], limit, exponent, shift, length, first, taps)
-    product = 0.0
-    for n in range(sums.size):
-        sums[n] = exp(kind(-wide[n]))
-    for n in range(sums.size):
-        product += _f64(sums[n])
-        sums[n] *= kind(step)
-    results[0] = EULER + step * (gumbel - product - _f64(_u64(nodes) - first - size))
-    starts, weights, _, _, _ = taps
-    for k in range(0, probabilities.size, TILE):
-        tile, part = below[k : k + TILE], probabilities[k : k + TILE]
-        if below.size > TILE:  # otherwise it is in place
-            _place(taps, tile, limit, shift, length, first)
-        part[:] = 0
-        dot_slices(sums, hazard, starts, weights, part, tile.size)
-    if count == 1:
-        for k in range(probabilities.size):
-            probabilities[k] = kind(1) if below[k] == 0 else kind(0)
-    for k in range(0, drift.size and below.size, TILE):
-        tile = below[k : k + TILE]
-        _place(taps, tile, limit, shift, length, first)
-        moved = np.zeros(TILE, exponent.dtype)
-        dot_slices(sums, drift, starts, weights, moved, tile.size)
-        for c in range(tile.size):
-            p, m = _f64(probabilities[k + c]), _f64(locations[base + _u64(k + c)])
-            results[4] += _f64(moved[c])
-            if m != -np.inf:
-                results[7] += m
-            if tile[c] <= limit:
-                results[5] += p * (top - tile[c] / rate)
-                results[6] += p * m
+    _sum(zero, memory, table, row, table.exponent, memory.sums, 0, 0)
+    (lost,) = weigh(zero, memory.sums, row.vectors, table.rest, table.step, 1.0, memory.factors)
+    nodes = 8 * row.vectors
+    results[0] = table.start + table.step * (_f64(row.first + nodes) - 0.5 - lost)
+    if not p.size:
+        return
+    _dot(zero, memory, table, row, table.hazard, memory.factors, 0, 0, probabilities)
+    if row.possible == 1.0:
+        below = array(memory.below, classes, zero)
+        for k in range(classes):
+            p[k] = kind(1.0) if below[k] == kind(0.0) else kind(0.0)
+    if drift:
+        _sum(zero, memory, table, row, drift, memory.sums, 0, 0)
+        others, factors = array(memory.sums, nodes, 0.0), array(memory.factors, nodes, zero)
+        b, m = array(memory.wide, classes, 0.0), array(locations, classes, zero)
+        for n in range(nodes):
+            results[4] += others[n] * _f64(factors[n])
+        for k in range(classes):
+            if b[k] > -np.inf:
+                results[5] += _f64(p[k]) * b[k]
+                results[6] += _f64(p[k]) * _f64(m[k])
+            if m[k] > kind(-np.inf):
+                results[7] += _f64(m[k])
 
 
 @njit(**SUMS)
-def _probabilities_backward(
-    locations,
-    gradient,
-    rate,
-    base,
-    step,
-    limit,
-    tail,
-    exponent,
-    hazard,
-    bend,
-    shift,
-    length,
-    nodes,
-    wide_below,
-    below,
-    sums,
-    wide,
-    product,
-    along,
-    taps,
-    out,
-):
-    kind = exponent.dtype.type
-    top, _, _, _ = _survey(locations, locations[:0], 0.0, rate, base, wide_below, below)
-    if not (top > -np.inf) or not (top < np.inf):
-        out[:] = kind(np.nan)
+def _probabilities_backward(zero, memory, table, row, gradient, out):
+    kind, nodes = type(zero), 8 * row.vectors
+    if row.vectors == 0:
+        array(out, row.classes, zero)[:] = kind(np.nan)
         return
-    first, size = _window(below, exponent, shift, length, nodes, step, tail)
-    sums, wide, product = sums[:size], wide[:size], product[:size]
-    _accumulate(sums, wide, below, sums[:0], limit, exponent, shift, length, first, taps)
-    narrow = kind(step * step * rate / _f64(_i64(1) << _i64(shift)))
-    for n in range(sums.size):
-        product[n] = exp(kind(-wide[n])) * narrow
-    _accumulate(sums, wide, below, gradient, limit, hazard, shift, length, first, taps)
-    for n in range(sums.size):
-        sums[n] = product[n] * kind(wide[n])
-    starts, weights, _, _, _ = taps
-    for k in range(0, below.size, TILE):
-        tile, part = below[k : k + TILE], out[k : k + TILE]
-        _place(taps, tile, limit, shift, length, first)
-        part[:] = 0
-        along[:] = 0
-        dot_slices(sums, hazard, starts, weights, part, tile.size)
-        dot_slices(product, bend, starts, weights, along, tile.size)
-        for c in range(tile.size):
-            part[c] = -along[c] * gradient[k + c] - part[c]
+    _sum(zero, memory, table, row, table.exponent, memory.sums, 0, 0)
+    weigh(zero, memory.sums, row.vectors, table.rest, table.step, 2.0, memory.factors)
+    _sum(zero, memory, table, row, table.hazard, memory.sums, gradient, memory.others)
+    scale = table.step * table.rate / _f64(_i64(1) << table.shift)
+    one, two = array(memory.sums, nodes, 0.0), array(memory.others, nodes, 0.0)
+    factors, gained = array(memory.factors, nodes, zero), array(memory.gained, nodes, zero)
+    for n in range(nodes):
+        gained[n] = factors[n] * kind(one[n] * scale)
+        factors[n] *= kind(two[n] * scale)
+    _dot(zero, memory, table, row, table.hazard, memory.factors, gradient, memory.gained, out)
 
 
 # ---- jobs ----------------------------------------------------------------------------------------------------------
 
-
-@njit(**SUMS)
-def _rooms(kind, nodes, classes):
-    """The working memory of a thread: a few times the nodes, and one row."""
-    return np.empty(2 * nodes + classes + 9 * TILE, kind), np.empty(nodes + classes, _f64), np.empty(7 * TILE, _i32)
+_SHARED = 16  # arguments that both jobs begin with, see `_table`
 
 
 @njit(**SUMS)
-def _lend(room, double, whole, nodes, classes):
-    """Sums at the nodes in the table's dtype and in double, distances of the classes in both, and the taps."""
-    here = nodes + TILE
-    sums, below = _lent(room, here, nodes), _lent(room, here + nodes, classes)
-    taps = _taps_in(room[here + nodes + classes :], whole)
-    return sums, _lent(double, 0, nodes), below, _lent(double, nodes, classes), taps
+def _table(here, t):
+    """One of the tables of a job, whose arguments begin with: bytes of a number, step, start, phases as a power of two,
+    length of a phase, entries of a table, nodes, limit, room, number of tables; rates, decays, rest, windows, exponent,
+    hazard.
+    """
+    step, start, limit = bits(here[1]), bits(here[2]), bits(here[7])
+    shift, length, move, room = here[3], here[4], here[0] * here[5] * t, here[8]
+    rates, decays = array(here[10], t + 1, 0.0), array(here[11], t + 1, 0.0)
+    rest, windows = here[12] + 8 * LAST * t, here[13] + 8 * (8 * room + 9) * t
+    exponent, hazard = here[14] + move, here[15] + move
+    return _Table(step, start, shift, length, limit, room, rates[t], decays[t], rest, windows, exponent, hazard)
 
 
 @njit(**SUMS)
-def _alive(room, double, whole):
-    room[0], double[0], whole[0] = 0, 0, 0
+def _room(here, classes):
+    """The memory of a thread, and where its parts begin."""
+    item, nodes, taps = here[0], here[6], TILE * (_SINGLE if here[0] == 4 else _DOUBLE)
+    padded = classes + 8
+    sizes = np.array(
+        [
+            8 * padded,
+            item * padded,
+            4 * TILE,
+            item * taps,
+            8 * item * TILE,
+            8 * nodes,
+            8 * nodes,
+            item * nodes,
+            item * nodes,
+        ]
+    )
+    places = np.zeros(sizes.size + 1, _i64)
+    for i in range(sizes.size):
+        places[i + 1] = places[i] + (sizes[i] + 63) // 64 * 64
+    room = np.empty(places[-1] + 64, np.uint8)
+    p = places + (room.ctypes.data + 63) // 64 * 64
+    return room, _Memory(item, p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], p[8])
 
 
 @njit(**SUMS)
 def _expected_pieces(pointer, zero):
-    """Arguments: step, phases as a power of two, length of a phase, nodes, number of tables; locations, other, ratios,
-    rates, limit, tail, exponent, hazard, drift, gumbel; probabilities and results.
-    """
-    work = job(pointer, 17)
+    """Further arguments: drift; locations, other, ratios; probabilities and results."""
+    work = job(pointer, _SHARED + 6)
     rows, classes, here = work[2], work[3], work[HEADER:]
-    step, shift, length, nodes, tables = bits(here[0]), _u64(here[1]), _u64(here[2]), here[3], here[4]
-    size, entries, each = rows * classes, _i64(length) << here[1], rows // tables
-    locations, other = array(here[5], size, zero), array(here[6], size, zero)
-    ratios, rates = array(here[7], tables, 0.0), array(here[8], tables, 0.0)
-    limit, tail, gumbel = bits(here[9]), bits(here[10]), bits(here[14])
-    exponents, hazards = array(here[11], tables * entries, zero), array(here[12], tables * entries, zero)
-    drifts = array(here[13], tables * entries, zero)
-    probabilities, results = array(here[15], size, zero), array(here[16], rows * STRIDE, 0.0)
-    room, double, whole = _rooms(exponents.dtype, nodes, classes)
-    sums, wide, below, wide_below, taps = _lend(room, double, whole, nodes, classes)
+    room, memory = _room(here, classes)
+    tables, drift, item = here[9], here[16], here[0]
+    ratios, results = array(here[19], tables, 0.0), array(here[21], rows * STRIDE, 0.0)
     first, last = next_piece(pointer)
     while first < last:
         for r in range(first, last):
-            t = r // each
-            part, row = slice(t * entries, (t + 1) * entries), slice(r * classes, (r + 1) * classes)
+            t, base = r * tables // rows, item * r * classes
+            table = _table(here, t)
+            locations = here[17] + base
+            other = here[18] + base if here[18] else 0
+            row = _survey(zero, memory, table, locations, other, ratios[t], classes, (rows - r) * classes)
+            probabilities = here[20] + base if here[20] else 0
+            drifts = drift + item * here[5] * t if drift else 0
             _expected(
-                locations,
-                other,
-                ratios[t],
-                rates[t],
-                _u64(r * classes),
-                step,
-                limit,
-                tail,
-                gumbel,
-                exponents[part],
-                hazards[part] if hazards.size else hazards,
-                drifts[part] if drifts.size else drifts,
-                shift,
-                length,
-                nodes,
-                wide_below,
-                below,
-                sums,
-                wide,
-                taps,
-                probabilities[row] if probabilities.size else probabilities,
-                results[STRIDE * r : STRIDE * (r + 1)],
+                zero, memory, table, row, locations, probabilities, drifts, results[STRIDE * r : STRIDE * (r + 1)]
             )
         first, last = next_piece(pointer)
-    _alive(room, double, whole)
+    room[0] = 0  # it lives until here
 
 
 @njit(**SUMS)
 def _probabilities_backward_pieces(pointer, zero):
-    """Arguments: step, phases as a power of two, length of a phase, nodes, number of tables; locations, rates, limit,
-    tail, exponent, hazard, bend; gradient and out.
-    """
-    work = job(pointer, 14)
+    """Further arguments: locations, gradient and out."""
+    work = job(pointer, _SHARED + 3)
     rows, classes, here = work[2], work[3], work[HEADER:]
-    step, shift, length, nodes, tables = bits(here[0]), _u64(here[1]), _u64(here[2]), here[3], here[4]
-    size, entries, each = rows * classes, _i64(length) << here[1], rows // tables
-    locations, rates, limit = array(here[5], size, zero), array(here[6], tables, 0.0), bits(here[7])
-    exponents, hazards = array(here[9], tables * entries, zero), array(here[10], tables * entries, zero)
-    bends, tail = array(here[11], tables * entries, zero), bits(here[8])
-    gradient, out = array(here[12], size, zero), array(here[13], size, zero)
-    room, double, whole = _rooms(exponents.dtype, nodes, classes)
-    sums, wide, below, wide_below, taps = _lend(room, double, whole, nodes, classes)
-    product, along = _lent(room, 0, nodes), _lent(room, nodes, TILE)
+    room, memory = _room(here, classes)
+    tables, item = here[9], here[0]
     first, last = next_piece(pointer)
     while first < last:
         for r in range(first, last):
-            t = r // each
-            part, row = slice(t * entries, (t + 1) * entries), slice(r * classes, (r + 1) * classes)
-            _probabilities_backward(
-                locations,
-                gradient[row],
-                rates[t],
-                _u64(r * classes),
-                step,
-                limit,
-                tail,
-                exponents[part],
-                hazards[part],
-                bends[part],
-                shift,
-                length,
-                nodes,
-                wide_below,
-                below,
-                sums,
-                wide,
-                product,
-                along,
-                taps,
-                out[row],
-            )
+            table, base = _table(here, r * tables // rows), item * r * classes
+            row = _survey(zero, memory, table, here[16] + base, 0, 0.0, classes, (rows - r) * classes)
+            _probabilities_backward(zero, memory, table, row, here[17] + base, here[18] + base)
         first, last = next_piece(pointer)
-    _alive(room, double, whole)
+    room[0] = 0  # it lives until here
 
 
 def _expected_single(pointer):

@@ -1,8 +1,15 @@
-"""The tables of the compiled kernels: fine enough that few points interpolate, stored phase by phase."""
+r"""The tables of the compiled kernels: fine enough that few points interpolate, stored phase by phase.
+
+A row's sum over the nodes ends where S has fallen to a small number. What is left of it, the sum of
+:math:`1 - e^{-S} \approx S - S^2 / 2`, is taken from the last few S themselves: all that is left of a table A is nearly
+the same combination, c, of its last values wherever it is cut, since A decays all but exponentially. The combination is
+fitted once, to A and to its derivative, and with it a third of the nodes are enough.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,10 +19,12 @@ from softhot.kernels.choice_reference import lagrange
 from softhot.kernels.constants import kept
 from softhot.kernels.noise import Grid, Noise, tabulate
 
-__all__ = ["STRIDE", "Tables", "tables"]
+__all__ = ["LAST", "STRIDE", "UNITS", "Tables", "tables"]
 
 STRIDE = 8  # numbers that a kernel returns for each row
-_SHIFT = 5  # of the phases between two nodes, as a power of two
+LAST = 8  # values of S from which what is left is taken, at most
+UNITS = (1.0, 2.0, 4.0)  # distances within which a kernel counts classes
+_ROOM = 4  # numbers of classes up to a power of 2 ** _ROOM share their tables
 
 
 @dataclass(frozen=True)
@@ -23,32 +32,50 @@ class _Accuracy:
     step: float  # between nodes: the trapezoid rule's error is exp(-pi^2 / step)
     mesh: float  # between points at which a table is computed
     taps: int  # of the interpolation from those to the table
-    near: int  # of the interpolation in the table
-    tail: float  # exp(-tail) is what the range leaves out
-    left: dict[Noise, float]  # where one CDF is as small, at most the tail's length
+    shift: int  # of the phases between two nodes, as a power of two
+    near: int  # taps of the interpolation in the table
+    error: float
+    cuts: tuple[float, ...]  # values of S at which to stop, the first that is good enough
+    last: int  # values of S from which what is left is taken
+    left: dict[Noise, float]  # where one CDF has vanished, at most
 
 
-_DOUBLE = _Accuracy(0.27, 0.135, 14, 6, 42.0, {"gumbel": 8.0, "-gumbel": 42.0, "normal": 10.0})
-_SINGLE = _Accuracy(0.55, 0.22, 10, 4, 18.0, {"gumbel": 6.0, "-gumbel": 18.0, "normal": 7.0})
+_DOUBLE = _Accuracy(
+    0.27, 0.135, 14, 5, 6, 1e-16, (1e-6, 1e-8, 1e-10), 8, {"gumbel": 8.0, "-gumbel": 42.0, "normal": 10.0}
+)
+_SINGLE = _Accuracy(0.55, 0.22, 10, 6, 3, 1e-8, (3e-3, 3e-4, 3e-5), 4, {"gumbel": 6.0, "-gumbel": 18.0, "normal": 7.0})
 
 
 @dataclass(frozen=True)
 class Tables:
     """One table for each of a few scales; see `choice_cpu`.
 
-    `gumbel` is the sum of a Gumbel variable's CDF at the nodes, and `bend` the table of D'.
+    Attributes:
+        step: between nodes, in units of the wider noise.
+        start: the first node.
+        shift: of the phases between two nodes, as a power of two.
+        length: of a phase.
+        nodes: of the longest window.
+        limit: how many points below the largest a class counts for nothing.
+        room: the classes are no more than two to this power.
+        decay: of -log F by one point, at least; for each scale.
+        rest: what is left, as a combination of the last `LAST` values of S.
+        windows: where to start and to end; see `_windows`.
+        exponent, hazard, drift: the tables.
     """
 
     step: float
+    start: float
     shift: int
     length: int
     nodes: int
     limit: float
-    tail: float
-    gumbel: float
+    room: int
+    decay: Tensor
+    rest: Tensor
+    windows: Tensor
     exponent: Tensor
     hazard: Tensor
-    bend: Tensor
     drift: Tensor
 
     def rates(self, scales: Tensor) -> Tensor:
@@ -56,43 +83,100 @@ class Tables:
         return (1 << self.shift) / (self.step * scales.clamp_min(1.0))
 
 
-def tables(noise: Noise, scale: float | Tensor, classes: int, dtype: torch.dtype) -> Tables:
-    """Those of one scale, kept if it is a number, or of several."""
-    room = 2.0 ** math.ceil(math.log2(1 + math.log(classes)))  # for log K, so that few sizes are made
+def tables(noise: Noise, scale: float | Tensor, classes: int, dtype: torch.dtype, moving: bool = False) -> Tables:
+    """Those of one scale, kept if it is a number, or of several; if it is moving, good for the derivative in it too."""
+    room = _ROOM * max(1, math.ceil(math.log2(classes) / _ROOM))
     if isinstance(scale, Tensor) and scale.numel() == 1:
         scale = scale.item()
-    return _tables(noise, scale, room, dtype) if isinstance(scale, Tensor) else _tables_of(noise, scale, room, dtype)
+    make = _tables if isinstance(scale, Tensor) else _tables_of
+    return make(noise, scale, room, dtype, moving)  # type: ignore[arg-type]
 
 
 @kept(64)
-def _tables_of(noise: Noise, scale: float, room: float, dtype: torch.dtype) -> Tables:
-    return _tables(noise, torch.tensor([scale], dtype=torch.float64), room, dtype)
+def _tables_of(noise: Noise, scale: float, room: int, dtype: torch.dtype, moving: bool) -> Tables:
+    return _tables(noise, torch.tensor([scale], dtype=torch.float64), room, dtype, moving)
 
 
-def _tables(noise: Noise, scale: Tensor, room: float, dtype: torch.dtype) -> Tables:
+def _tables(noise: Noise, scale: Tensor, room: int, dtype: torch.dtype, moving: bool) -> Tables:
     accuracy = _DOUBLE if dtype == torch.float64 else _SINGLE
-    # the maximum of many variables with a light right tail is sharper than one of them, by a factor of log K at most
-    sharp = 1.0 if noise == "gumbel" else min(max(1.0, scale.max().item()), 1 + room)
+    most = room * math.log(2)
+    # the maximum of many variables with a light right tail is sharper than one of them, by a factor of some log K
+    sharp = 1.0 if noise == "gumbel" else min(max(1.0, scale.max().item()), 1 + 2 * most)
     step = accuracy.step / sharp
-    mesh = accuracy.mesh * (2 / 3 if noise == "-gumbel" and sharp > 1 else 1)  # its -log F falls doubly exponentially
-    left, fine = accuracy.left[noise], step / (1 << _SHIFT)
-    nodes = 8 * max(math.ceil((left + room + accuracy.tail) / step / 8), 8)
-    limit = accuracy.tail / fine
-    length = nodes + math.ceil((limit + accuracy.near) / (1 << _SHIFT)) + 1
-    before = accuracy.taps // 2 - 1
-    start = -left - (accuracy.near // 2 - 1) * fine
-    place = torch.arange(length << _SHIFT, dtype=torch.float64) * (fine / mesh)
-    cell = place.floor()
-    grid = Grid(start - before * mesh, mesh, int(cell[-1]) + accuracy.taps)
-    a, d, r, b = tabulate(noise, scale, grid, scale.device)
-    weights = lagrange(place - cell, accuracy.taps)
-    index = cell.long()[:, None] + torch.arange(accuracy.taps)
+    mesh = accuracy.mesh / (2 if noise == "-gumbel" and sharp > 1 else 1)  # its -log F falls doubly exponentially
+    phases, tail = 1 << accuracy.shift, 6 - math.log(accuracy.error)
+    fine, limit = step / phases, tail + most
+    nodes = math.ceil((accuracy.left[noise] + limit) / step) + 8
+    length = nodes + math.ceil(limit / step) + 2
+    start, at = -accuracy.left[noise], (accuracy.near - 1) // 2  # the first node, and its phase
 
-    def phases(part: Tensor) -> Tensor:
-        dense = torch.stack([(row[index] * weights).sum(-1) for row in part])
-        return dense.view(-1, length, 1 << _SHIFT).mT.to(dtype).contiguous()
+    # a table is interpolated from a mesh, each cell of which holds the same few points
+    cell = max(1, int(mesh / fine))
+    mesh, cells, before = cell * fine, math.ceil(length * phases / cell), accuracy.taps // 2 - 1
+    grid = Grid(start - at * fine - before * mesh, mesh, cells + accuracy.taps, tail + 8)
+    weights = lagrange(torch.arange(cell, dtype=torch.float64) / cell, accuracy.taps)
 
-    x = -left + step * torch.arange(nodes, dtype=torch.float64)
-    gumbel = torch.exp(-torch.exp(-x)).sum().item()
-    parts = phases(a), phases(d), phases(r - d * d), phases(b)
-    return Tables(step, _SHIFT, length, nodes, limit, accuracy.tail, gumbel, *parts)
+    def dense(part: Tensor) -> Tensor:
+        points = (part.unfold(-1, accuracy.taps, 1) @ weights.mT).flatten(-2)
+        return points[:, : length * phases].view(-1, length, phases).mT
+
+    a, d, _, b = map(dense, tabulate(noise, scale, grid, scale.device))
+    cut, rest = _rest((a, d, b) if moving else (a, d), step, accuracy)
+    windows = _windows(a[:, at], cut, room, step, -math.log(accuracy.error))
+    nodes = int(windows[:, -1].max()) + 8
+    length = nodes + math.ceil(limit / step) + 2
+    rates = torch.where((a <= cut) & (a > 1e-30), d / a, 1.0).flatten(1).amin(-1)
+
+    def phased(part: Tensor) -> Tensor:
+        part = part[..., :length]
+        again = torch.nn.functional.pad(part[:, : accuracy.near - 1, 1:], (0, 1))
+        return torch.cat([part, again], 1).to(dtype).contiguous()
+
+    parts = phased(a), phased(d), phased(b)
+    return Tables(step, start, accuracy.shift, length, nodes, limit / fine, room, rates * fine, rest, windows, *parts)
+
+
+def _rest(parts: Sequence[Tensor], step: float, accuracy: _Accuracy) -> tuple[float, Tensor]:
+    """Where to stop, and what is left there as a combination of the last values."""
+    rest = torch.zeros(len(parts[0]), LAST, dtype=torch.float64)
+    for cut in accuracy.cuts:
+        errors = []
+        for row, each in enumerate(zip(*parts, strict=True)):
+            rest[row], error = _fit(each, cut, accuracy.error, accuracy.last)
+            errors.append(error)
+        if max(errors) * step * cut <= accuracy.error:
+            return cut, rest
+    return accuracy.error, torch.zeros_like(rest)
+
+
+def _fit(parts: Sequence[Tensor], cut: float, error: float, last: int) -> tuple[Tensor, float]:
+    """The combination that fits A and its derivatives best, and its largest error relative to what is left of A."""
+    parts = [part[:: len(part) // 8] for part in parts]  # some phases tell
+    here = parts[0][:, last:]
+    counts = (here <= cut) & (here >= cut * error)
+    systems, scale = [], parts[0].new_zeros(int(counts.sum()))
+    for part in parts:
+        ends = part[:, -1:] / (part[:, -2:-1] / part[:, -1:] - 1)
+        wanted = (part.flip(-1).cumsum(-1).flip(-1) + ends.nan_to_num(0.0))[:, last:][counts]  # from each node on
+        before = part.unfold(-1, last, 1)[:, :-1][counts]
+        scale = torch.maximum(wanted.abs(), scale)
+        systems.append((before / scale[:, None], wanted / scale))
+    matrix, wanted = (torch.cat(each) for each in zip(*systems, strict=True))
+    found = torch.linalg.lstsq(matrix, wanted[:, None], rcond=1e-13, driver="gelsd").solution[:, 0]
+    return torch.nn.functional.pad(found, (LAST - last, 0)), (matrix @ found - wanted).abs().max().item()
+
+
+def _windows(a: Tensor, cut: float, room: int, step: float, vanished: float) -> Tensor:
+    r"""At which node a row may start and must end, by what is known of its classes.
+
+    For each scale: how many nodes may be left out for the largest class itself; then the same for at least
+    :math:`2^{q/2}` classes, :math:`q = 0, 1, \dots`, within one unit of the largest, two, and four (`UNITS`); and last
+    the node from which S is no more than `cut` if :math:`\sum_k e^{-\rho d_k}`, over classes that are d below the
+    largest, is no more than :math:`2^{q/2}`.
+    """
+    many = 2.0 ** (torch.arange(2 * room + 2, dtype=torch.float64) / 2)[:, None]
+    parts = [(a >= vanished).sum(-1, keepdim=True)]
+    for unit in UNITS:
+        away = math.ceil(unit / step)
+        parts.append((many * torch.nn.functional.pad(a, (0, away))[:, None, away:] >= vanished).sum(-1))
+    return torch.cat([*parts, (many * a[:, None] > cut).sum(-1)], -1)

@@ -9,9 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
 from numba import carray, njit, types
-from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
 from softhot.kernels.parallel import HEADER
@@ -20,11 +18,8 @@ __all__ = [
     "FAST",
     "SIGNATURE",
     "SUMS",
-    "TILE",
-    "add_slices",
     "array",
     "bits",
-    "dot_slices",
     "exp",
     "job",
     "log",
@@ -191,128 +186,3 @@ def log(x):
     """log(x) for a positive normal x."""
     e, f = split(x)
     return e * type(x)(0.6931471805599453) + log1p(f)
-
-
-# ---- slices of a table ---------------------------------------------------------------------------------------------
-
-TILE = 32  # classes at once
-_LANES = 8  # elements of a vector; numbers of nodes are multiples of it
-
-
-def _splat(builder: Any, x: Any) -> Any:
-    empty = ir.Constant(ir.VectorType(x.type, _LANES), ir.Undefined)
-    first = builder.insert_element(empty, x, ir.Constant(ir.IntType(32), 0))
-    return builder.shuffle_vector(first, empty, ir.Constant(ir.VectorType(ir.IntType(32), _LANES), [0] * _LANES))
-
-
-def _sum(builder: Any, vector: Any) -> Any:
-    """Of the lanes, halving."""
-    half = _LANES // 2
-    while half:
-        order = [(lane + half) % _LANES for lane in range(_LANES)]
-        other = builder.shuffle_vector(vector, vector, ir.Constant(ir.VectorType(ir.IntType(32), _LANES), order))
-        vector, half = builder.fadd(vector, other), half // 2
-    return builder.extract_element(vector, ir.Constant(ir.IntType(32), 0))
-
-
-class _Tile:
-    """The emission of loops over nodes and classes, with the vectors of a few nodes in registers."""
-
-    def __init__(self, context: Any, builder: Any, signature: Any, arguments: Any) -> None:
-        self.builder, kinds, values = builder, signature.args[:-1], arguments[:-1]
-        arrays = [context.make_array(kind)(context, builder, x) for kind, x in zip(kinds, values, strict=True)]
-        self.nodes, self.table, self.starts, self.weights, *self.results = [x.data for x in arrays]
-        self.size, self.count = arrays[0].nitems, arguments[-1]
-        self.kind = context.get_value_type(kinds[0].dtype)
-        self.align = context.get_abi_sizeof(self.kind)
-        # how many slices, and how many vectors of nodes fit in the registers at once: all vectors are threes and fives
-        self.taps, self.widths = (4, (3, 5)) if self.align == 4 else (6, (1, 2))
-
-    def constant(self, value: int) -> Any:
-        return ir.Constant(self.size.type, value)
-
-    def place(self, data: Any, index: Any) -> Any:
-        return self.builder.bitcast(self.builder.gep(data, [index]), ir.VectorType(self.kind, _LANES).as_pointer())
-
-    def load(self, data: Any, index: Any, lane: int) -> Any:
-        return self.builder.load(self.place(data, self.builder.add(index, self.constant(lane))), align=self.align)
-
-    def multiply_add(self, a: Any, b: Any, c: Any) -> Any:
-        product = self.builder.fmul(a, b, flags=["contract"])
-        return self.builder.fadd(product, c, flags=["contract"])
-
-    def blocks(self, body: Any) -> None:
-        """Call body(first node, lanes) for blocks of a few vectors, so many of each width that they fill the nodes."""
-        few, many = self.widths
-        vectors = self.builder.udiv(self.size, self.constant(_LANES))
-        inverse = next(i for i in range(many) if i * few % many == 1)
-        rest = self.builder.urem(self.builder.mul(vectors, self.constant(inverse)), self.constant(many))
-        turn = self.builder.mul(rest, self.constant(few * _LANES))
-        for start, stop, width in ((self.constant(0), turn, few), (turn, self.size, many)):
-            step = self.constant(width * _LANES)
-            with cgutils.for_range_slice(self.builder, start, stop, step, self.size.type) as (n, _):
-                body(n, [_LANES * v for v in range(width)])
-
-    def classes(self) -> Any:
-        return cgutils.for_range(self.builder, self.count)
-
-    def tap(self, c: Any, tap: int) -> tuple[Any, Any]:
-        """The start and the weight of one slice of a class."""
-        index = self.builder.add(c, self.constant(tap * TILE))
-        start = self.builder.sext(self.builder.load(self.builder.gep(self.starts, [index])), self.size.type)
-        return start, _splat(self.builder, self.builder.load(self.builder.gep(self.weights, [index])))
-
-
-@intrinsic
-def add_slices(typing_context: Any, sums: Any, table: Any, starts: Any, weights: Any, count: Any) -> Any:
-    """sums[n] += the sum, over taps i and `count` classes c, of weights[i, c] * table[starts[i, c] + n]."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        tile = _Tile(context, builder, signature, arguments)
-
-        def body(n: Any, lanes: list[int]) -> None:
-            totals = [cgutils.alloca_once_value(builder, tile.load(tile.nodes, n, lane)) for lane in lanes]
-            with tile.classes() as loop:
-                for i in range(tile.taps):
-                    start, weight = tile.tap(loop.index, i)
-                    here = builder.add(start, n)
-                    for lane, total in zip(lanes, totals, strict=True):
-                        part = tile.multiply_add(weight, tile.load(tile.table, here, lane), builder.load(total))
-                        builder.store(part, total)
-            for lane, total in zip(lanes, totals, strict=True):
-                place = tile.place(tile.nodes, builder.add(n, tile.constant(lane)))
-                builder.store(builder.load(total), place, align=tile.align)
-
-        tile.blocks(body)
-        return context.get_dummy_value()
-
-    return types.void(sums, table, starts, weights, count), generate
-
-
-@intrinsic
-def dot_slices(
-    typing_context: Any, factors: Any, table: Any, starts: Any, weights: Any, results: Any, count: Any
-) -> Any:
-    """results[c] += the sum, over taps i and nodes n, of weights[i, c] * factors[n] * table[starts[i, c] + n]."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        tile = _Tile(context, builder, signature, arguments)
-
-        def body(n: Any, lanes: list[int]) -> None:
-            factors = [tile.load(tile.nodes, n, lane) for lane in lanes]
-            with tile.classes() as loop:
-                total = ir.Constant(ir.VectorType(tile.kind, _LANES), [0.0] * _LANES)
-                for i in range(tile.taps):
-                    start, weight = tile.tap(loop.index, i)
-                    here = builder.add(start, n)
-                    part = ir.Constant(ir.VectorType(tile.kind, _LANES), [0.0] * _LANES)
-                    for lane, factor in zip(lanes, factors, strict=True):
-                        part = tile.multiply_add(factor, tile.load(tile.table, here, lane), part)
-                    total = tile.multiply_add(weight, part, total)
-                place = builder.gep(tile.results[0], [loop.index])
-                builder.store(builder.fadd(builder.load(place), _sum(builder, total)), place)
-
-        tile.blocks(body)
-        return context.get_dummy_value()
-
-    return types.void(factors, table, starts, weights, results, count), generate

@@ -17,13 +17,15 @@ T = TypeVar("T")
 def kept(most: int) -> Callable[[Callable[..., T]], Callable[..., T]]:
     """As :func:`functools.lru_cache`, for functions that return tensors.
 
-    They are computed in a thread of their own, which is in no mode: a tensor made in the caller's inference mode, or
-    inside torch.func's transforms, would be of no use outside them. A compiler traces the function itself.
+    In a mode of the caller they are computed in a thread of their own, which is in none: a tensor made in inference
+    mode, or inside torch.func's transforms, would be of no use outside them. A compiler traces the function itself.
     """
 
     def decorate(function: Callable[..., T]) -> Callable[..., T]:
         @lru_cache(maxsize=most)
         def cached(*arguments: Hashable) -> T:
+            if not _in_a_mode():
+                return function(*arguments)
             with ThreadPoolExecutor(1) as thread:
                 return thread.submit(function, *arguments).result()
 
@@ -34,3 +36,8 @@ def kept(most: int) -> Callable[[Callable[..., T]], Callable[..., T]]:
         return call
 
     return decorate
+
+
+def _in_a_mode() -> bool:
+    modes = torch._C._len_torch_dispatch_stack() or torch._C._len_torch_function_stack()
+    return bool(modes) or torch.is_inference_mode_enabled() or torch._C._functorch.maybe_current_level() is not None

@@ -30,7 +30,7 @@ Noise = Literal["gumbel", "-gumbel", "normal"]
 NOISES: tuple[Noise, ...] = ("gumbel", "-gumbel", "normal")
 
 _STEP = 0.25  # of the narrow variable: error exp(-pi^2 / 0.25), below rounding
-_TAIL = 46.0  # exp(-46) is below the rounding of one
+_MIDDLE = 1.0  # where the CDF of no mixture is near zero or one
 _ROWS = 32  # temperatures tabulated at once: bounds the working memory
 
 
@@ -45,11 +45,15 @@ class Table(NamedTuple):
 
 @dataclass(frozen=True)
 class Grid:
-    """Equally spaced points: start, start + step, ...; `points` of them."""
+    """Equally spaced points: start, start + step, ...; `points` of them.
+
+    The narrow variable is followed as far as its density is exp(-tail): by default below the rounding of one.
+    """
 
     start: float
     step: float
     points: int
+    tail: float = 46.0
 
 
 class _Gumbel:
@@ -70,8 +74,8 @@ class _Gumbel:
         return torch.expm1(-x)
 
     @staticmethod
-    def range() -> tuple[float, float]:
-        return -4.25, _TAIL
+    def range(tail: float) -> tuple[float, float]:
+        return -4.25, tail
 
 
 class _NegativeGumbel:
@@ -92,8 +96,8 @@ class _NegativeGumbel:
         return -_Gumbel.score(-x)
 
     @staticmethod
-    def range() -> tuple[float, float]:
-        return -_TAIL, 4.25
+    def range(tail: float) -> tuple[float, float]:
+        return -tail, 4.25
 
 
 class _Normal:
@@ -115,7 +119,7 @@ class _Normal:
         return -x
 
     @staticmethod
-    def range() -> tuple[float, float]:
+    def range(tail: float) -> tuple[float, float]:
         return -9.75, 9.75
 
 
@@ -160,14 +164,14 @@ def _tabulate(noise: Noise, scale: Tensor, grid: Grid) -> Table:
 
 def _mixture(wide: _Base, narrow: _Base, width: Tensor, grid: Grid) -> Table:
     x = grid.start + grid.step * torch.arange(grid.points, dtype=torch.float64, device=width.device)
-    low, high = narrow.range()
+    low, high = narrow.range(grid.tail)
     y = torch.arange(low, high, _STEP, dtype=torch.float64, device=width.device)
     log_weight = torch.log_softmax(narrow.log_pdf(y), -1)
     z = x[:, None] - width[:, None, None] * y
-    log_cdf = torch.logsumexp(log_weight + wide.log_cdf(z), -1)
-    log_sf = torch.logsumexp(log_weight + wide.log_sf(z), -1)
-    # each form where it keeps its relative accuracy; the argument of the other is kept harmless for the gradient
-    right = log_sf < -math.log(2)
-    exponent = torch.where(right, -torch.log1p(-torch.exp(torch.where(right, log_sf, -1.0))), -log_cdf)
-    density = torch.exp(log_weight + wide.log_pdf(z) - log_cdf[..., None])
+    # each form where it keeps its relative accuracy: here no CDF is near zero or one
+    split = min(max(math.ceil((_MIDDLE - grid.start) / grid.step), 0), grid.points)
+    log_cdf = torch.logsumexp(log_weight + wide.log_cdf(z[:, :split]), -1)
+    sf = torch.exp(log_weight + wide.log_sf(z[:, split:])).sum(-1)
+    exponent = torch.cat([-log_cdf, -torch.log1p(-sf)], -1)
+    density = torch.exp(log_weight + wide.log_pdf(z) + exponent[..., None])
     return Table(exponent, density.sum(-1), (density * wide.score(z)).sum(-1), (density * y).sum(-1))
