@@ -3,6 +3,7 @@
 from softhot.functional.choice import choice_probabilities, choice_slopes, expected_logsumexp, expected_max
 from softhot.functional.conditional import with_conditional_gradient
 from softhot.functional.log_space import log_of, remember_log
+from softhot.functional.mass import log_mass
 from softhot.functional.relaxed import (
     relaxed_entropy,
     relaxed_kl,
@@ -31,6 +32,7 @@ __all__ = [
     "expected_max",
     "gumbel_log_softmax",
     "gumbel_softmax",
+    "log_mass",
     "log_of",
     "one_hot_sample",
     "relaxed_entropy",

@@ -11,7 +11,6 @@ variable: the sum over K is done, the sum over latent variables is not.
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -20,7 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from softhot.functional import one_hot_sample, relaxed_sample
+from softhot.functional import log_mass, one_hot_sample, relaxed_sample
 
 __all__ = ["Sample", "Term", "log_mass"]
 
@@ -104,18 +103,3 @@ class Term(ABC):
     @abstractmethod
     def value(self, logits: Tensor, prior_logits: Tensor, temperature: float | Tensor) -> Tensor:
         """The exact mean of `integrand`."""
-
-
-def log_mass(z: Float[Tensor, "*#batch K"], logits: Float[Tensor, "*#batch K"]) -> Float[Tensor, "*batch"]:
-    r""":math:`\sum_k z_k \log\pi_k`, where entries of z that are zero count as zero whatever their mass.
-
-    Example:
-        >>> import torch, softhot
-        >>> log_mass(torch.tensor([1.0, 0.0]), torch.tensor([0.0, -torch.inf]))
-        tensor(0.)
-    """
-    log_pi = logits.log_softmax(-1)
-    z, log_pi = torch.broadcast_tensors(z, log_pi)
-    impossible = log_pi == -math.inf
-    inside: Tensor = (z * log_pi.masked_fill(impossible, 0.0)).sum(-1)
-    return inside.masked_fill((impossible & (z > 0)).any(-1), -math.inf)
