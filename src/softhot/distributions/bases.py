@@ -100,4 +100,4 @@ def _own(components: int, cardinalities: Sequence[int]) -> Tensor:
         raise ValueError(
             f"components={components}, cardinalities={list(cardinalities)} leave nothing to draw; use one or more."
         )
-    return sizes(cardinalities, len(cardinalities), max(cardinalities))
+    return torch.tensor(sizes(cardinalities, len(cardinalities), max(cardinalities)))

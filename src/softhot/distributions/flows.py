@@ -27,10 +27,11 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import ComposeTransform, Transform, constraints
 from torch.distributions.constraints import Constraint
@@ -80,9 +81,11 @@ class _Chosen(Flow, ABC):
         super().__init__()
         latents, classes = _shape(logits, type(self).__name__)
         positive("temperature", temperature, torch.Size())
-        own = sizes(cardinalities, latents, classes).to(logits.device)
+        own = None if cardinalities is None else sizes(cardinalities, latents, classes)
         self.logits, self.temperature = logits, float(temperature)
-        self._allowed, self._from, self._to = self.table(own, torch.arange(classes, device=logits.device))
+        self._allowed, self._forward, self._backward = (
+            table.to(logits.device) for table in _tables(type(self), own or (classes,), classes)
+        )
         if not ((logits > -math.inf) & (logits < math.inf) & self._allowed).any(-1).all() or logits.isnan().any():
             raise ValueError(
                 f"{type(self).__name__} has a row of logits with NaN, or without a finite entry for what is allowed; "
@@ -112,10 +115,10 @@ class _Chosen(Flow, ABC):
         """
 
     def _call(self, x: Tensor) -> Tensor:
-        return _permuted(x, self.choice, self._from)
+        return _permuted(x, self.choice, self._forward)
 
     def _inverse(self, y: Tensor) -> Tensor:
-        return _permuted(y, self.choice, self._to)
+        return _permuted(y, self.choice, self._backward)
 
 
 class Shift(_Chosen):
@@ -188,23 +191,23 @@ def location_scale(
     )
 
 
-def sizes(cardinalities: Sequence[int] | None, latents: int, classes: int) -> Int[Tensor, " N"]:
+def sizes(cardinalities: Sequence[int], latents: int, classes: int) -> tuple[int, ...]:
     """The number of classes of each of N variables, checked against K.
 
     Raises:
         ValueError: If it is not one number for each variable, between 1 and K.
 
     Example:
-        >>> sizes(None, latents=2, classes=3)
-        tensor([3, 3])
+        >>> sizes([2, 3], latents=2, classes=3)
+        (2, 3)
     """
-    own = [classes] * latents if cardinalities is None else list(cardinalities)
+    own = tuple(cardinalities)
     if len(own) != latents or not all(1 <= size <= classes for size in own):
         raise ValueError(
-            f"cardinalities={own} do not fit {latents} variables of up to {classes} classes; "
+            f"cardinalities={list(own)} do not fit {latents} variables of up to {classes} classes; "
             f"use one number from 1 to {classes} for each variable, such as {[classes] * latents}."
         )
-    return torch.tensor(own)
+    return own
 
 
 def _shape(logits: Tensor, name: str) -> tuple[int, int]:
@@ -221,7 +224,16 @@ def _within(moved: Tensor, size: Tensor, stay: Tensor) -> Tensor:
     return torch.where(stay < size, moved % size, stay)
 
 
+@lru_cache(maxsize=64)
+def _tables(kind: type[_Chosen], own: tuple[int, ...], classes: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Which choices there are, and of the flow and its inverse the 0 or 1 of (class, choice) to class: (N, K K, K)."""
+    allowed, there, back = kind.table(torch.tensor(own), torch.arange(classes))
+    spread = [one_hot(table, classes).permute(0, 3, 2, 1).flatten(1, 2).float() for table in (there, back)]
+    return allowed, spread[0], spread[1]
+
+
 def _permuted(vectors: Tensor, choice: Tensor, table: Tensor) -> Tensor:
-    latents = torch.arange(table.shape[0], device=table.device)[:, None, None]
-    moved: Tensor = (vectors[..., latents, table] * choice[..., None, :]).sum(-1)
+    pairs = (vectors[..., :, None] * choice[..., None, :]).flatten(-2)
+    table = table.to(pairs.dtype)
+    moved: Tensor = pairs @ table[0] if len(table) == 1 else torch.einsum("...nc,nck->...nk", pairs, table)
     return moved
