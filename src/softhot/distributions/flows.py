@@ -28,7 +28,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -40,7 +40,7 @@ from torch.nn.functional import one_hot
 from softhot.functional.check import positive
 from softhot.functional.sampling import wide, with_gradient_of
 
-__all__ = ["Flow", "Scale", "Shift", "location_scale", "one_hots", "sizes"]
+__all__ = ["Flow", "Scale", "Shift", "location_scale", "one_hots", "separable", "sizes"]
 
 
 class _OneHots(Constraint):
@@ -58,8 +58,13 @@ one_hots = _OneHots()
 
 
 class Flow(Transform, ABC):
-    r"""An invertible map of one-hot vectors of shape (\*batch, N, K); abstract."""
+    r"""An invertible map of one-hot vectors of shape (\*batch, N, K); abstract.
 
+    Attributes:
+        separable: whether each variable is mapped alone, by a permutation that is a function of no other.
+    """
+
+    separable: ClassVar[bool] = False
     domain = one_hots
     codomain = one_hots
     bijective = True
@@ -71,6 +76,8 @@ class Flow(Transform, ABC):
 
 class _Chosen(Flow, ABC):
     """One permutation of the classes for each variable, the likeliest of its logits; abstract."""
+
+    separable: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -189,6 +196,19 @@ def location_scale(
     return ComposeTransform(
         [Scale(scale_logits, temperature, cardinalities), Shift(shift_logits, temperature, cardinalities)]
     )
+
+
+def separable(flow: Transform) -> bool:
+    """Whether a flow, or each layer of it, maps every variable alone.
+
+    Example:
+        >>> import torch
+        >>> separable(location_scale(torch.zeros(2, 3), torch.zeros(2, 3)))
+        True
+    """
+    if isinstance(flow, ComposeTransform):
+        return all(separable(part) for part in flow.parts)
+    return isinstance(flow, Flow) and flow.separable
 
 
 def sizes(cardinalities: Sequence[int], latents: int, classes: int) -> tuple[int, ...]:

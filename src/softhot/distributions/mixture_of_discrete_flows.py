@@ -19,7 +19,7 @@ Reference:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -28,7 +28,7 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, Transform
 from torch.nn.functional import one_hot
 
-from softhot.distributions.flows import one_hots
+from softhot.distributions.flows import Shift, one_hots, separable
 from softhot.distributions.one_hot import OneHotCategorical
 from softhot.distributions.parameters import logit_vector
 from softhot.functional.mass import log_mass
@@ -103,6 +103,25 @@ class MixtureOfDiscreteFlows(Distribution):
             self._validate_args = validate_args
         else:
             del self._validate_args  # torch's own default, at the time of use
+
+    @classmethod
+    def of_deltas(
+        cls,
+        logits: Float[Tensor, "*batch B N K"],
+        temperature: float = 1.0,
+        mixture_logits: Float[Tensor, "*#batch B"] | None = None,
+        cardinalities: Sequence[int] | None = None,
+    ) -> MixtureOfDiscreteFlows:
+        """B configurations, the likeliest classes of logits: deltas at class 0, and a shift.
+
+        Example:
+            >>> import torch
+            >>> MixtureOfDiscreteFlows.of_deltas(torch.tensor([[[0.0, 1.0]], [[1.0, 0.0]]])).mean
+            tensor([[0.5000, 0.5000]])
+        """
+        base = torch.where(torch.arange(logits.shape[-1], device=logits.device) > 0, -math.inf, 0.0)
+        flow = Shift(logits, temperature, cardinalities)
+        return cls(base.to(logits.dtype).expand(logits.shape[-3:]), flow, mixture_logits)
 
     @property
     def components(self) -> int:
@@ -222,23 +241,42 @@ class MixtureOfDiscreteFlows(Distribution):
         return z.movedim(-3, 1).flatten(0, 1), log_weight.exp().movedim(-1, 1).flatten(0, 1)
 
     def _log_prob(self, value: Tensor) -> Tensor:
-        u = self.flow.inv(value.unsqueeze(-3))
-        inside = log_mass(u.detach(), self.base_logits)  # of each variable of each component
-        misses = inside == -math.inf
-        missing, finite = misses.sum(-1, keepdim=True), inside.masked_fill(misses, 0.0)
-        mass = finite.sum(-1, keepdim=True)
-        component = self.mixture_logits + mass.squeeze(-1).masked_fill(missing.squeeze(-1) > 0, -math.inf)
+        mass, misses, inside = self._separable(value) if separable(self.flow) else self._inverted(value)
+        missing = misses.sum(-1, keepdim=True)
+        total = mass.sum(-1, keepdim=True)
+        component = self.mixture_logits + total.squeeze(-1).masked_fill(missing.squeeze(-1) > 0, -math.inf)
         with torch.no_grad():
             log_q = component.logsumexp(-1)
             norm = log_q.masked_fill(log_q == -math.inf, math.inf)[..., None]
             share = (component - norm).exp()
             # the slope of the product in one of its factors is that of the others, which may be where it is zero
-            others = (mass - finite).masked_fill(missing > misses, -math.inf)
-            slope = ((self.mixture_logits - norm)[..., None] + others)[..., None] + self.base_logits
-            slope = slope.exp()
+            others = (total - mass).masked_fill(missing > misses, -math.inf)
+            slope = ((self.mixture_logits - norm)[..., None] + others).exp().clamp(max=torch.finfo(mass.dtype).max)
         weights = self.mixture_logits.masked_fill(self.mixture_logits == -math.inf, 0.0)
-        surrogate = (share * (weights + mass.squeeze(-1))).sum(-1) + (slope * u).sum((-3, -2, -1))
+        surrogate = (share * (weights + total.squeeze(-1))).sum(-1) + (slope * inside).sum((-2, -1))
         return with_gradient_of(log_q, surrogate)
+
+    # of each variable of each component, of shape (*sample, *batch, B, N): the log-probability, zero where there is
+    # none; whether there is none; and the probability, with a slope to the flow and the value
+
+    def _inverted(self, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        u = self.flow.inv(value.unsqueeze(-3))
+        mass = log_mass(u.detach(), self.base_logits)
+        misses = mass == -math.inf
+        return mass.masked_fill(misses, 0.0), misses, (u * self.base_logits.detach().exp()).sum(-1)
+
+    def _separable(self, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The same by moving the probabilities forward, once for all values, in place of every value back."""
+        with torch.no_grad():
+            classes = torch.arange(self.event_shape[-1], dtype=value.dtype, device=value.device)
+            origin = self.flow(classes.expand(self.base_logits.shape)).long()
+        log_p = self.base_logits.gather(-1, origin)
+        never = log_p == -math.inf
+        each = "...nk,...bnk->...bn"
+        mass = torch.einsum(each, value.detach(), log_p.masked_fill(never, 0.0).to(value.dtype))
+        misses = torch.einsum(each, value.detach(), never.to(value.dtype)) > 0
+        moved = self.flow(self.base_logits.detach().exp()).to(value.dtype)
+        return mass, misses, torch.einsum(each, value, moved)
 
     def _independent(self, draws: int, generator: torch.Generator | None) -> Tensor:
         logits = self.mixture_logits.detach()
