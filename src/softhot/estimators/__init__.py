@@ -11,6 +11,7 @@ from softhot.estimators.gumbel_rao import GumbelRao
 from softhot.estimators.gumbel_softmax import GumbelSoftmax
 from softhot.estimators.leave_one_out import LeaveOneOut
 from softhot.estimators.local_expectation import LocalExpectation
+from softhot.estimators.mixture_of_discrete_flows import MixtureOfDiscreteFlows
 from softhot.estimators.muprop import MuProp
 from softhot.estimators.rebar import Rebar, Relaxation
 from softhot.estimators.reinmax import ReinMax
@@ -50,6 +51,7 @@ ESTIMATORS: dict[str, type[Estimator]] = {
     "zgr": Zgr,
     "reinmax-rao": ReinMaxRao,
     "reinmax-cv": ReinMaxCv,
+    "mixture-of-discrete-flows": MixtureOfDiscreteFlows,
 }
 
 __all__ = [
@@ -65,6 +67,7 @@ __all__ = [
     "Integrand",
     "LeaveOneOut",
     "LocalExpectation",
+    "MixtureOfDiscreteFlows",
     "MuProp",
     "Pathwise",
     "QuadraticSurrogate",

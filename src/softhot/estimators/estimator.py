@@ -25,13 +25,14 @@ Integrand = Callable[[Tensor], Tensor]  # (*sample *batch N K) -> (*sample *batc
 
 @dataclass(frozen=True)
 class Estimator(ABC):
-    """An estimator of the gradient of E_q[f(z)]; abstract.
+    r"""An estimator of the gradient of E_q[f(z)]; abstract.
 
     Attributes:
         unbiased: whether the mean of its gradient to the logits is the gradient of the discrete E_q[f(z)].
         differentiable: whether f must be differentiable in z.
         sample: where f is evaluated: at one-hot vectors ("hard") or at relaxed ones ("soft").
-        relaxed: whether it draws a relaxed variable, of a temperature that a KL term may refer to.
+        relaxed: whether it has a relaxed variable, of a temperature that a KL term may refer to.
+        mixture: whether q is a mixture of B flows with logits of shape (\*batch, B, N, K), in place of a product of N.
         source: where it comes from.
         classes: the number of classes K that it is for; None where it is for any.
         multi_sample: whether f is a log weight and the value the bound E[log mean exp f] of n draws, in place of E f.
@@ -41,6 +42,7 @@ class Estimator(ABC):
     differentiable: ClassVar[bool]
     sample: ClassVar[Sample]
     relaxed: ClassVar[bool] = False
+    mixture: ClassVar[bool] = False
     source: ClassVar[str]
     classes: ClassVar[int | None] = None
     multi_sample: ClassVar[bool] = False

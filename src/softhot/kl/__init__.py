@@ -2,6 +2,7 @@
 
 from softhot.kl.categorical import Categorical
 from softhot.kl.discrete_mass import DiscreteMass
+from softhot.kl.mixture import Mixture, ProductOfMixtures
 from softhot.kl.relaxed import Relaxed
 from softhot.kl.relaxed_posterior import RelaxedPosterior
 from softhot.kl.term import Term, log_mass
@@ -16,10 +17,24 @@ TERMS: dict[str, Term] = {
     "concrete-exact": Relaxed(),
     "relaxed-posterior": RelaxedPosterior(exact=False),
     "relaxed-posterior-exact": RelaxedPosterior(),
+    "mixture": Mixture(),
+    "product-of-mixtures": ProductOfMixtures(),
 }
 ALIASES = {"maddison22": "categorical", "jang": "categorical", "maddison20": "concrete"}
 
-__all__ = ["ALIASES", "TERMS", "Categorical", "DiscreteMass", "Relaxed", "RelaxedPosterior", "Term", "log_mass", "term"]
+__all__ = [
+    "ALIASES",
+    "TERMS",
+    "Categorical",
+    "DiscreteMass",
+    "Mixture",
+    "ProductOfMixtures",
+    "Relaxed",
+    "RelaxedPosterior",
+    "Term",
+    "log_mass",
+    "term",
+]
 
 
 def term(name: str) -> Term:

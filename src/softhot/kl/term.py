@@ -35,12 +35,14 @@ class Term(ABC):
     Attributes:
         sample: the sample that its Monte Carlo form is a function of: "hard" (one-hot) or "soft" (relaxed).
         temperate: whether it depends on a temperature.
+        mixture: whether q is a mixture of B flows with logits of shape (\*batch, B, N, K), in place of a product of N.
         bounds: for the log-likelihood taken at a hard and at a soft sample, what the expected log-likelihood minus
             this term is a lower bound of; None where it is a bound of nothing.
     """
 
     sample: ClassVar[Sample]
     temperate: ClassVar[bool]
+    mixture: ClassVar[bool] = False
     bounds: ClassVar[dict[Sample, str | None]]
 
     exact: bool = True
@@ -52,7 +54,7 @@ class Term(ABC):
         temperature: float | Tensor | None = None,
         *,
         generator: torch.Generator | None = None,
-    ) -> Float[Tensor, "*batch"]:
+    ) -> Float[Tensor, "*term"]:
         """The term in nats, of shape (*batch), differentiable in logits, prior logits and temperature.
 
         Raises:
