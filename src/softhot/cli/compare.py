@@ -35,6 +35,7 @@ def compare(
     estimator: Annotated[list[str], typer.Option(help=f"Gradient estimators: {options.estimator_names}.")] = ESTIMATORS,
     term: Annotated[list[str], typer.Option(help=f"KL terms: {options.term_names}.")] = TERMS,
     temperature: Annotated[list[float], typer.Option(help="Temperatures of relaxed variables.")] = [0.5, 1.0],  # noqa: B006
+    components: options.Components = 8,
     prior_temperature: options.PriorTemperature = None,
     seeds: Annotated[int, typer.Option(help="Number of seeds, from 0.")] = 3,
     latents: options.Latents = None,
@@ -62,6 +63,7 @@ def compare(
     base = Config.for_data(
         data,
         binarise=binarise,
+        components=components,
         prior_temperature=prior_temperature,
         latents=latents,
         classes=classes,
