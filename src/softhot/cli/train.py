@@ -22,6 +22,7 @@ def train(
     binarise: options.Binarise = "threshold",
     estimator: Annotated[str, typer.Option(help=f"Gradient estimator: {options.estimator_names}.")] = "gumbel-softmax",
     samples: Annotated[int | None, typer.Option(help="Draws per gradient. (the estimator's own if not given)")] = None,
+    components: options.Components = 8,
     term: Annotated[str, typer.Option(help=f"KL term: {options.term_names}.")] = "categorical",
     temperature: Annotated[float, typer.Option(help="Temperature of the relaxed variable.")] = 1.0,
     final_temperature: Annotated[
@@ -47,6 +48,7 @@ def train(
         binarise=binarise,
         estimator=estimator,
         samples=samples,
+        components=components,
         term=term,
         temperature=temperature,
         final_temperature=final_temperature,

@@ -47,6 +47,7 @@ class Config:
         learned_prior: whether the prior is learned, or uniform.
         estimator: a name of :data:`softhot.estimators.ESTIMATORS`.
         samples: its number of draws, where it has one; its own default if not given.
+        components: its number of flows, where it is a mixture of them.
         term: a name of :data:`softhot.kl.TERMS`.
         temperature: of the estimator, where it has one.
         final_temperature: what the temperature is annealed to over the run; constant if not given.
@@ -74,6 +75,7 @@ class Config:
     learned_prior: bool = False
     estimator: str = "gumbel-softmax"
     samples: int | None = None
+    components: int = 8
     term: str = "categorical"
     temperature: float = 1.0
     final_temperature: float | None = None
@@ -87,7 +89,7 @@ class Config:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "term", ALIASES.get(self.term, self.term))
-        for name in ("latents", "batch_size", "epochs"):
+        for name in ("latents", "components", "batch_size", "epochs"):
             _at_least(name, getattr(self, name), 1)
         _at_least("classes", self.classes, 2)
         for width in self.hidden:
@@ -105,7 +107,7 @@ class Config:
 
     def make_estimator(self, temperature: float) -> Estimator:
         """The estimator at a temperature, where it has one."""
-        return make_estimator(self.estimator, temperature, self.samples)
+        return make_estimator(self.estimator, temperature, self.samples, self.components)
 
     def make_term(self) -> Term:
         """The KL term, with the prior's temperature where it has one."""
@@ -134,6 +136,7 @@ class Config:
         """What the run is called in a comparison, the same for all seeds."""
         heat = f"{self.temperature:g}" + ("" if self.final_temperature is None else f"→{self.final_temperature:g}")
         draws = "" if self.samples is None else f" n={self.samples}"
+        draws += f" B={self.components}" if estimator(self.estimator).mixture else ""
         return f"{self.estimator}{draws}{f' t={heat}' if self.tempered else ''} + {self.term}"
 
     @property
@@ -171,8 +174,10 @@ class Config:
         return cls(**{**value, **({"hidden": tuple(value["hidden"])} if "hidden" in value else {})})
 
 
-def make_estimator(name: str, temperature: float | None, samples: int | None) -> Estimator:
-    """The estimator of a name, at a temperature and with a number of draws where it has them, and they are given.
+def make_estimator(
+    name: str, temperature: float | None, samples: int | None, components: int | None = None
+) -> Estimator:
+    """The estimator of a name, with the temperature, number of draws and of components that it has and that are given.
 
     Raises:
         ValueError: If the name is unknown, or the estimator refuses a number.
@@ -182,7 +187,7 @@ def make_estimator(name: str, temperature: float | None, samples: int | None) ->
         StraightThrough(samples=3)
     """
     cls = estimator(name)
-    given = {"temperature": temperature, "samples": samples}
+    given = {"temperature": temperature, "samples": samples, "components": components}
     own = {item.name for item in dataclasses.fields(cls)}
     return cls(**{name: value for name, value in given.items() if name in own and value is not None})
 

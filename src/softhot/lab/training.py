@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from softhot.bounds import Objective, elbo, iwae, log_marginal
+from softhot.estimators import estimator
 from softhot.lab.config import OPTIMISERS, Config
 from softhot.lab.seeds import stream
 from softhot.problems.data import Binarised
@@ -81,6 +82,7 @@ class Run:
                 config.hidden,
                 mean=images.train.mean(0),
                 learned_prior=config.learned_prior,
+                components=config.components if estimator(config.estimator).mixture else None,
                 grey=config.binarise == "none",
             )
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
@@ -123,7 +125,7 @@ class Run:
             epoch=self.epoch,
             temperature=temperature,
             objective=total.item() / len(train),
-            valid_elbo=evaluate_elbo(self.model, self.images.valid, stream(0, "validation")),
+            valid_elbo=evaluate_elbo(self.model, objective, self.images.valid, stream(0, "validation")),
             evaluations=per_image * len(train),
             seconds=seconds,
         )
@@ -146,14 +148,15 @@ def objective_of(model: CategoricalVAE, objective: Objective, x: Tensor, generat
 
 
 @torch.no_grad()
-def evaluate_elbo(model: CategoricalVAE, images: Tensor, generator: torch.Generator, samples: int = 4) -> float:
+def evaluate_elbo(
+    model: CategoricalVAE, objective: Objective, images: Tensor, generator: torch.Generator, samples: int = 4
+) -> float:
     """The mean discrete ELBO of images, in nats per image."""
-    total = sum(
-        elbo(model.log_likelihood(x), model.posterior(x), model.prior, samples=samples, generator=generator)
-        .sum()
-        .item()
-        for x in images.split(500)
-    )
+    total = 0.0
+    for x in images.split(500):
+        posterior = objective.posterior(model.posterior(x))
+        bound = elbo(model.log_likelihood(x), posterior, model.prior, samples=samples, generator=generator)
+        total += bound.sum().item()
     return total / len(images)
 
 
@@ -174,13 +177,14 @@ def evaluate(run: Run, images: Tensor, *, iwae_samples: int = 100, samples: int 
     enumerable = config.classes**config.latents <= ENUMERABLE
     for x in images.split(100):
         likelihood, logits = model.log_likelihood(x), model.posterior(x)
-        draws = 1 if config.estimator == "exact" else samples
+        draws = 1 if config.estimator == "exact" or objective.estimator.mixture else samples
         for _ in range(draws):
             value = objective(likelihood, logits, model.prior, generator=noise)
             sums["objective"] += value.sum().item() / draws
-        bound = elbo(likelihood, logits, model.prior, samples=samples, generator=noise)
+        posterior = objective.posterior(logits)
+        bound = elbo(likelihood, posterior, model.prior, samples=samples, generator=noise)
         sums["elbo"] += bound.sum().item()
-        tight = iwae(likelihood, logits, model.prior, samples=iwae_samples, generator=noise)
+        tight = iwae(likelihood, posterior, model.prior, samples=iwae_samples, generator=noise)
         sums["iwae"] += tight.sum().item()
         if enumerable:
             sums["log_likelihood"] += log_marginal(likelihood, model.prior, x.shape[:1], limit=ENUMERABLE).sum().item()
