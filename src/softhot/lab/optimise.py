@@ -168,6 +168,8 @@ def _unsuited(estimator: Estimator, toy: Problem) -> str | None:
         return None
     if estimator.multi_sample:
         return "its value is a bound of several draws, not an expectation."
+    if estimator.mixture:
+        return "its posterior is a mixture, not a product of independent variables."
     try:
         estimator(toy.f, toy.logits(), generator=stream(0))
     except ValueError as error:
