@@ -1,0 +1,147 @@
+r"""Exact sums over all configurations of discrete variables, by variable elimination.
+
+Of factors, each a function of a few variables, the law
+
+.. math:: p(z) = \frac{1}{Z} \prod_f e^{\phi_f(z_f)}, \qquad \log Z = \log \sum_z \prod_f e^{\phi_f(z_f)}
+
+is summed one variable at a time: the factors that hold a variable are added up, and the logarithm of the sum over its
+states is a new factor of the others. A second pass, the other way round, gives every marginal and
+:math:`E[\sum_f \phi_f]`, and with it the entropy :math:`\log Z - E[\sum_f \phi_f]`.
+
+All is in log space, and -inf is allowed: no quotient and no difference is taken where there is no mass. The next
+variable is the one with the smallest sum of factors.
+
+Reference:
+    Dechter (1999), "Bucket elimination: a unifying framework for reasoning".
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+__all__ = ["Eliminated", "Factor", "eliminate"]
+
+LIMIT = 2**24
+
+
+class Factor(NamedTuple):
+    """A function of some variables: their numbers, in any order, and a log value with a dimension for each."""
+
+    scope: tuple[int, ...]
+    log_value: Float[Tensor, "..."]
+
+
+class Eliminated(NamedTuple):
+    """What is known of a law once its variables are summed out.
+
+    Attributes:
+        log_partition: log Z; -inf if there is no mass.
+        marginals: the probability of each class of each variable, with zeros behind those that have fewer.
+        entropy: in nats.
+    """
+
+    log_partition: float
+    marginals: Float[Tensor, "N K"]
+    entropy: float
+
+
+class _Bucket(NamedTuple):
+    own: tuple[Factor, ...]  # those given that hold the variable
+    whole: Factor  # their sum, with the messages from other buckets; the variable first
+    message: Factor  # the same with the variable summed out
+
+
+def eliminate(factors: Sequence[Factor], cardinalities: Sequence[int], *, limit: int = LIMIT) -> Eliminated:
+    """Sum out all variables.
+
+    Arguments:
+        factors: of the law; one of no variables is a constant.
+        cardinalities: the number of classes of each variable.
+        limit: the largest number of entries of a sum of factors.
+
+    Raises:
+        ValueError: If a variable cannot be summed out within the limit.
+
+    Example:
+        >>> import torch
+        >>> pair = Factor((0, 1), torch.tensor([[3.0, 1.0], [0.0, 4.0]]).log())
+        >>> found = eliminate([pair], (2, 2))
+        >>> round(math.exp(found.log_partition), 4), found.marginals
+        (8.0, tensor([[0.5000, 0.5000],
+                [0.3750, 0.6250]]))
+    """
+    # every variable has a factor, so that its marginal has a place
+    like = factors[0].log_value if factors else torch.zeros(())
+    left = [*factors, *(Factor((n,), like.new_zeros(size)) for n, size in enumerate(cardinalities))]
+    given = {id(factor.log_value) for factor in factors}
+    waiting, buckets = set(range(len(cardinalities))), dict[int, _Bucket]()
+    while waiting:
+        sizes = {n: _entries(n, left, cardinalities) for n in waiting}
+        variable = min(waiting, key=lambda n: (sizes[n], n))
+        if sizes[variable] > limit:
+            raise ValueError(
+                f"variable {variable} cannot be summed out: with those it depends on it has {sizes[variable]:,} "
+                f"configurations, more than the limit of {limit:,}; use a sparser network, or a larger limit."
+            )
+        waiting.remove(variable)
+        held = [factor for factor in left if variable in factor.scope]
+        left = [factor for factor in left if variable not in factor.scope]
+        scope = (variable, *sorted({n for factor in held for n in factor.scope} - {variable}))
+        whole = Factor(scope, _summed([_aligned(factor, scope) for factor in held]))
+        message = Factor(scope[1:], whole.log_value.logsumexp(0))
+        own = tuple(factor for factor in held if id(factor.log_value) in given)
+        buckets[variable] = _Bucket(own, whole, message)
+        left.append(message)
+    log_partition = sum(factor.log_value.item() for factor in left)
+    marginals = like.new_zeros(len(cardinalities), max(cardinalities, default=1))
+    if log_partition == -math.inf:
+        return Eliminated(log_partition, marginals, math.nan)
+    mean = sum(factor.log_value.item() for factor in factors if not factor.scope)
+    beliefs: dict[int, Factor] = {}
+    for variable, bucket in reversed(buckets.items()):
+        belief = _belief(bucket, beliefs, buckets)
+        beliefs[variable] = Factor(bucket.whole.scope, belief)
+        probs = belief.exp()
+        marginals[variable, : len(probs)] = probs.reshape(len(probs), -1).sum(-1)
+        for factor in bucket.own:
+            value = _aligned(factor, bucket.whole.scope)
+            mean += (probs * value.masked_fill(value == -math.inf, 0.0)).sum().item()
+    return Eliminated(log_partition, marginals, log_partition - mean)
+
+
+def _entries(variable: int, factors: Sequence[Factor], cardinalities: Sequence[int]) -> int:
+    return math.prod(cardinalities[n] for n in {n for f in factors if variable in f.scope for n in f.scope})
+
+
+def _aligned(factor: Factor, scope: Sequence[int]) -> Tensor:
+    """The values with a dimension for each variable of a larger scope, of one entry where the factor lacks it."""
+    order = sorted(range(len(factor.scope)), key=lambda i: scope.index(factor.scope[i]))
+    shape = iter(factor.log_value.shape[i] for i in order)
+    return factor.log_value.permute(order).reshape([next(shape) if n in factor.scope else 1 for n in scope])
+
+
+def _summed(values: Sequence[Tensor]) -> Tensor:
+    total = values[0]
+    for value in values[1:]:
+        total = total + value
+    return total
+
+
+def _belief(bucket: _Bucket, beliefs: dict[int, Factor], buckets: dict[int, _Bucket]) -> Tensor:
+    """The log-probabilities of a bucket's variables: its own share of its message, times their probability."""
+    rest, message = bucket.message
+    share = (bucket.whole.log_value - message).masked_fill(message == -math.inf, -math.inf)
+    if not rest:
+        return share
+    # the message went to the first of these that was summed out
+    parent = beliefs[next(n for n in buckets if n in rest)]
+    gone = [i for i, n in enumerate(parent.scope) if n not in rest]
+    kept = tuple(n for n in parent.scope if n in rest)
+    outer = parent.log_value.logsumexp(gone) if gone else parent.log_value
+    return share + _aligned(Factor(kept, outer), rest)
