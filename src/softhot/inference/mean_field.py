@@ -97,7 +97,9 @@ def mean_field(
             each[:, :, n] = torch.eye(classes, dtype=q.dtype)[: own[n]]
             value = log_joint(each)
             evaluations += value.numel()
-            q[:, n] = value.new_full((len(q), classes), -math.inf).index_copy(-1, torch.arange(own[n]), value).softmax(-1)
+            q[:, n] = (
+                value.new_full((len(q), classes), -math.inf).index_copy(-1, torch.arange(own[n]), value).softmax(-1)
+            )
         before, elbos = elbos, _elbo(log_joint, q)
         evaluations += len(q)
         watch(sweep)

@@ -20,8 +20,9 @@ import torch
 from torch import Tensor
 
 from softhot import __version__
-from softhot.estimators import Controlled, Estimator, Exact
+from softhot.estimators import Estimator, Exact
 from softhot.lab.config import OPTIMISERS, make_estimator
+from softhot.lab.descent import learning, unsuited
 from softhot.lab.files import make_folder, read_json, write_csv, write_json
 from softhot.lab.seeds import stream
 from softhot.names import unknown
@@ -84,7 +85,8 @@ class Plan:
             )
         toy = problem(self.problem)
         for name in self.estimators:
-            reason = _unsuited(self.estimator(name), toy)
+            each = self.estimator(name)
+            reason = None if isinstance(each, Exact) else unsuited(each, toy.f, toy.logits())
             if reason:
                 raise ValueError(f"estimator {name!r} and problem {self.problem!r} do not go together: {reason}")
 
@@ -163,26 +165,10 @@ def records(plan: Plan, descents: list[Descent]) -> dict[str, Any]:
     return {"settings": plan.settings(), **about, "descents": [asdict(one) for one in descents]}
 
 
-def _unsuited(estimator: Estimator, toy: Problem) -> str | None:
-    if isinstance(estimator, Exact):
-        return None
-    if estimator.multi_sample:
-        return "its value is a bound of several draws, not an expectation."
-    if estimator.mixture:
-        return "its posterior is a mixture, not a product of independent variables."
-    try:
-        estimator(toy.f, toy.logits(), generator=stream(0))
-    except ValueError as error:
-        return str(error)
-    return None
-
-
 def _descend(plan: Plan, name: str, watch: Watch) -> Descent:
     toy, estimator, noise = problem(plan.problem), plan.estimator(name), stream(0, "optimise", name)
     parameters = torch.stack([toy.start(seed) for seed in range(plan.seeds)]).requires_grad_()
-    control = estimator.control if isinstance(estimator, Controlled) else None
-    learned = [] if control is None else [p for p in control.parameters() if p.requires_grad]
-    estimate = estimator.learn if isinstance(estimator, Controlled) and learned else estimator
+    estimate, learned = learning(estimator)
     optimisers = [OPTIMISERS[plan.optimiser](each, lr=plan.learning_rate) for each in ([parameters], learned) if each]
     exact = isinstance(estimator, Exact)
     steps, losses, seconds = [0], [_losses(toy, parameters)], 0.0

@@ -1,6 +1,8 @@
 """Problems: models with data and, where it exists, their exact truth."""
 
 from softhot.names import unknown
+from softhot.problems.bayesian_network import BayesianNetwork
+from softhot.problems.bif import Node, parse_bif, read_bif
 from softhot.problems.polynomial import Polynomial, normal_values
 from softhot.problems.problem import Problem
 from softhot.problems.quadratic import Quadratic
@@ -22,13 +24,17 @@ PROBLEMS: dict[str, Problem] = {
 
 __all__ = [
     "PROBLEMS",
+    "BayesianNetwork",
+    "Node",
     "Polynomial",
     "Problem",
     "Quadratic",
     "QuadraticProgramme",
     "SharedLogit",
     "normal_values",
+    "parse_bif",
     "problem",
+    "read_bif",
 ]
 
 

@@ -161,6 +161,32 @@ class BayesianNetwork:
                 outside = outside | (_mean(never, scope, z.detach()) > 0)
         return total.masked_fill(outside, -math.inf).to(given.dtype)
 
+    def supported(self, logits: Float[Tensor, "N K"]) -> Float[Tensor, "N K"]:
+        """Logits of a product of independent variables, less the classes that make anything impossible likely.
+
+        As long as the product gives mass to a probability of zero, the least likely class of the likeliest such
+        configuration of a table is left out: its logit becomes -inf. Where each variable has one class left the
+        product may be impossible even so.
+
+        Arguments:
+            logits: of the product.
+        """
+        logits = logits.clone()
+        tables = [(scope, log_value == -math.inf) for scope, log_value in self.factors if scope]
+        while True:
+            q = logits.softmax(-1)
+            worst, least = 0.0, None
+            for scope, never in tables:
+                mass = _outer([q[n, :size] for n, size in zip(scope, never.shape, strict=True)]) * never
+                if mass.max() > worst:
+                    where = torch.unravel_index(mass.argmax(), mass.shape)
+                    pairs = [(n, int(k)) for n, k in zip(scope, where, strict=True) if q[n, int(k)] < 1]
+                    if pairs:
+                        worst, least = mass.max().item(), min(pairs, key=lambda pair: q[pair].item())
+            if least is None:
+                return logits
+            logits[least] = -math.inf
+
     def _refuse_circles(self) -> None:
         left = {node.name: set(node.parents) for node in self.nodes}
         while ready := [name for name, parents in left.items() if not parents & left.keys()]:
@@ -179,7 +205,9 @@ class BayesianNetwork:
                 return str(error)
         *before, (name, state) = given
         where = f" together with {', '.join(f'{n}={s}' for n, s in before)}" if before else ""
-        return f"the evidence {name}={state} is impossible{where}: its probability is zero; use another state of {name!r}."
+        return (
+            f"the evidence {name}={state} is impossible{where}: its probability is zero; use another state of {name!r}."
+        )
 
 
 def _mean(table: Tensor, scope: tuple[int, ...], z: Tensor) -> Tensor:
@@ -192,3 +220,10 @@ def _mean(table: Tensor, scope: tuple[int, ...], z: Tensor) -> Tensor:
     for other in others:
         value = (value.unflatten(-1, (other.shape[-1], -1)) * other[..., None]).sum(-2)
     return value.squeeze(-1)
+
+
+def _outer(rows: list[Tensor]) -> Tensor:
+    product = rows[0]
+    for row in rows[1:]:
+        product = product[..., None] * row
+    return product

@@ -231,7 +231,9 @@ def _rows(tokens: _Tokens, name: str) -> list[_Row]:
                 word = tokens.next(f"';', in {name!r},")
             continue
         if word != "(" and word not in ("table", "default"):
-            raise ValueError(f"in the probabilities of {name!r}, {word!r} stands where a row should; is this a .bif file?")
+            raise ValueError(
+                f"in the probabilities of {name!r}, {word!r} stands where a row should; is this a .bif file?"
+            )
         key = tuple(tokens.until(")", name)) if word == "(" else word
         values = tokens.until(";", name)
         try:
@@ -247,8 +249,8 @@ def _table(name: str, states: dict[str, tuple[str, ...]], parents: tuple[str, ..
     for key, values in rows:
         if key == "table" and parents:
             raise ValueError(
-                f"{name!r} has a table over {', '.join(parents)}, of which files do not agree on the order; write a row "
-                "for each configuration of the parents: (state, ...) 0.1, 0.9;"
+                f"{name!r} has a table over {', '.join(parents)}, of which files do not agree on the order; write a "
+                "row for each configuration of the parents: (state, ...) 0.1, 0.9;"
             )
         key = () if key == "table" else key
         if key in given:
@@ -257,7 +259,9 @@ def _table(name: str, states: dict[str, tuple[str, ...]], parents: tuple[str, ..
             raise ValueError(f"a row of {name!r} has {len(values)} numbers for {own} states; give one for each.")
         if isinstance(key, tuple):
             if len(key) != len(parents):
-                raise ValueError(f"a row of {name!r} is for {key!r}, and its parents are {', '.join(parents) or 'none'}.")
+                raise ValueError(
+                    f"a row of {name!r} is for {key!r}, and its parents are {', '.join(parents) or 'none'}."
+                )
             for parent, state in zip(parents, key, strict=True):
                 if state not in states[parent]:
                     raise unknown(f"state of {parent!r}", state, states[parent])
