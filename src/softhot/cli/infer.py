@@ -20,7 +20,6 @@ from softhot.lab.infer_figure import infer_figure
 __all__ = ["infer"]
 
 METHOD = ["leave-one-out", "reinmax", "gumbel-softmax"]
-ROLES = {"mean-field": "ceiling", "mdnf": "floor"}
 LONGEST = 40  # rows of the table of marginals
 
 
@@ -46,8 +45,8 @@ def infer(
 ) -> None:
     """Fit the posterior of a Bayesian network, and print KL(q||p), KL(p||q) and the marginals against the exact ones.
 
-    Two methods are always there: mean-field, the best product of independent variables of many coordinate ascents,
-    which is a ceiling, and mdnf, the best mixture of equally weighted configurations, which is a floor.
+    Two methods are always there, for the others to be held against: mean-field, the best product of independent
+    variables of many coordinate ascents, and mdnf, the best mixture of equally weighted configurations.
     """
     plan = Plan(
         network,
@@ -106,8 +105,7 @@ def _print(console: Console, plan: Plan, done: list[Approximation]) -> None:
     for one in sorted(done, key=lambda one: one.kl_q_p):
         scores = (f"{one.kl_q_p:.5f}", f"{one.kl_p_q:.5f}", f"{one.error:.4f}")
         evaluations = "-" if one.evaluations is None else f"{one.evaluations:,}"
-        note = "; ".join(part for part in (ROLES.get(one.method), one.note) if part)
-        table.add_row(one.method, *scores, evaluations, f"{one.seconds:.1f}", note)
+        table.add_row(one.method, *scores, evaluations, f"{one.seconds:.1f}", one.note)
     console.print(table)
     _print_marginals(console, plan, done)
 

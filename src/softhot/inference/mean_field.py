@@ -30,7 +30,7 @@ from softhot.inference.fit import LogJoint
 
 __all__ = ["MeanField", "mean_field"]
 
-TOLERANCE = 1e-12  # of the largest rise in a sweep, relative
+TOLERANCE = 1e-10  # of the largest rise in a sweep, relative
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
 """Posteriors of a Bayesian network by different methods, each scored against the exact one.
 
 Two methods are always there, as what the others are held against. "mean-field", coordinate ascent from many starts, is
-a ceiling: no product of independent variables is known to be nearer. "mdnf", the best mixture of B configurations with
-equal weights, is a floor: where all configurations are looked at, no other such mixture is nearer.
+the best product of independent variables that is known: a ceiling, that a method should not be above. "mdnf" is the best
+mixture of B configurations with equal weights: a floor, that no other such mixture is below where all configurations are
+looked at.
 
 The other methods are gradients: with an estimator, the ELBO of a product of independent variables is climbed, its
 entropy exact; several climbs at once, of which the best is kept. Probabilities of zero count as a floor in log space
@@ -258,7 +259,11 @@ def _mixture(plan: Plan, method: str) -> tuple[Fit, str]:
         starts=STARTS,
         generator=generator,
     )
-    return fit, "the best there is" if fit.proven else "the best found"
+    weights = " with their own weights" if method == "mdnf-weighted" else ""
+    return (
+        fit,
+        f"the best mixture of {plan.components} configurations{weights}{'' if fit.proven else ' that was found'}",
+    )
 
 
 def _coordinates(plan: Plan, method: str, watch: Watch) -> tuple[Tensor, int | None, str]:
@@ -266,7 +271,7 @@ def _coordinates(plan: Plan, method: str, watch: Watch) -> tuple[Tensor, int | N
     count = 8 * plan.restarts
     found = likeliest(model.log_joint, model.cardinalities, count, starts=STARTS, generator=generator)
     fit = mean_field(model.log_joint, model.cardinalities, found.classes, generator=generator)
-    return fit.logits, found.evaluations + fit.evaluations, f"the best of {len(fit.elbos)} ascents"
+    return fit.logits, found.evaluations + fit.evaluations, f"the best product of {len(fit.elbos)} ascents"
 
 
 def _climb(plan: Plan, method: str, watch: Watch) -> tuple[Tensor, int | None, str]:

@@ -64,6 +64,5 @@ def infer_figure(plan: Plan, done: Sequence[Approximation]) -> Figure:
         yaxis={"tickvals": [*range(len(done))], "ticktext": methods, "range": [len(done) - 0.5, -0.5]},
         xaxis2={"title": {"text": "exact"}, "range": [-0.02, 1.02]},
         yaxis2={"title": {"text": "of the method"}, "range": [-0.02, 1.02], "showticklabels": True},
-        meta={"wide": {"yaxis2.showticklabels": True}},
     )
     return figure

@@ -154,10 +154,12 @@ class BayesianNetwork:
         given, z = z, wide(z)
         total = z.new_zeros(z.shape[:-2])
         outside = torch.zeros_like(total, dtype=torch.bool)
-        for scope, log_value in self.factors:
-            never = log_value == -math.inf
+        for (scope, log_value), never in zip(self.factors, self._never, strict=True):
+            if never is None:
+                total = total + _mean(log_value, scope, z)
+                continue
             total = total + _mean(log_value.masked_fill(never, floor or 0.0), scope, z)
-            if floor is None and never.any():
+            if floor is None:
                 outside = outside | (_mean(never, scope, z.detach()) > 0)
         return total.masked_fill(outside, -math.inf).to(given.dtype)
 
@@ -172,7 +174,7 @@ class BayesianNetwork:
             logits: of the product.
         """
         logits = logits.clone()
-        tables = [(scope, log_value == -math.inf) for scope, log_value in self.factors if scope]
+        tables = [(f.scope, never) for f, never in zip(self.factors, self._never, strict=True) if never is not None]
         while True:
             q = logits.softmax(-1)
             worst, least = 0.0, None
@@ -186,6 +188,12 @@ class BayesianNetwork:
             if least is None:
                 return logits
             logits[least] = -math.inf
+
+    @cached_property
+    def _never(self) -> tuple[Tensor | None, ...]:
+        """Where each factor is -inf; None where it is nowhere."""
+        places = (factor.log_value == -math.inf for factor in self.factors)
+        return tuple(never if never.any() else None for never in places)
 
     def _refuse_circles(self) -> None:
         left = {node.name: set(node.parents) for node in self.nodes}

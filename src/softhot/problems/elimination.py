@@ -53,8 +53,7 @@ class Eliminated(NamedTuple):
 
 class _Bucket(NamedTuple):
     own: tuple[Factor, ...]  # those given that hold the variable
-    whole: Factor  # their sum, with the messages from other buckets; the variable first
-    message: Factor  # the same with the variable summed out
+    share: Factor  # the log-probability of the variable, which comes first, given those that were left
 
 
 def eliminate(factors: Sequence[Factor], cardinalities: Sequence[int], *, limit: int = LIMIT) -> Eliminated:
@@ -93,24 +92,27 @@ def eliminate(factors: Sequence[Factor], cardinalities: Sequence[int], *, limit:
         held = [factor for factor in left if variable in factor.scope]
         left = [factor for factor in left if variable not in factor.scope]
         scope = (variable, *sorted({n for factor in held for n in factor.scope} - {variable}))
-        whole = Factor(scope, _summed([_aligned(factor, scope) for factor in held]))
-        message = Factor(scope[1:], whole.log_value.logsumexp(0))
+        whole = _summed([_aligned(factor, scope) for factor in held])
+        message = whole.logsumexp(0)
+        share = (whole - message).masked_fill(message == -math.inf, -math.inf)
         own = tuple(factor for factor in held if id(factor.log_value) in given)
-        buckets[variable] = _Bucket(own, whole, message)
-        left.append(message)
-    log_partition = sum(factor.log_value.item() for factor in left)
+        buckets[variable] = _Bucket(own, Factor(scope, share))
+        # what is passed on stays near zero, where rounding is small
+        size = message.max()
+        left += [Factor((), size), Factor(scope[1:], torch.where(message > -math.inf, message - size, message))]
+    log_partition = math.fsum(factor.log_value.item() for factor in left)
     marginals = like.new_zeros(len(cardinalities), max(cardinalities, default=1))
     if log_partition == -math.inf:
         return Eliminated(log_partition, marginals, math.nan)
-    mean = sum(factor.log_value.item() for factor in factors if not factor.scope)
+    mean = math.fsum(factor.log_value.item() for factor in factors if not factor.scope)
     beliefs: dict[int, Factor] = {}
     for variable, bucket in reversed(buckets.items()):
-        belief = _belief(bucket, beliefs, buckets)
-        beliefs[variable] = Factor(bucket.whole.scope, belief)
+        belief = _belief(bucket.share, beliefs, buckets)
+        beliefs[variable] = Factor(bucket.share.scope, belief)
         probs = belief.exp()
         marginals[variable, : len(probs)] = probs.reshape(len(probs), -1).sum(-1)
         for factor in bucket.own:
-            value = _aligned(factor, bucket.whole.scope)
+            value = _aligned(factor, bucket.share.scope)
             mean += (probs * value.masked_fill(value == -math.inf, 0.0)).sum().item()
     return Eliminated(log_partition, marginals, log_partition - mean)
 
@@ -133,15 +135,15 @@ def _summed(values: Sequence[Tensor]) -> Tensor:
     return total
 
 
-def _belief(bucket: _Bucket, beliefs: dict[int, Factor], buckets: dict[int, _Bucket]) -> Tensor:
-    """The log-probabilities of a bucket's variables: its own share of its message, times their probability."""
-    rest, message = bucket.message
-    share = (bucket.whole.log_value - message).masked_fill(message == -math.inf, -math.inf)
+def _belief(share: Factor, beliefs: dict[int, Factor], buckets: dict[int, _Bucket]) -> Tensor:
+    """The log-probabilities of all variables of a bucket: its share, times those of the others."""
+    rest = share.scope[1:]
     if not rest:
-        return share
-    # the message went to the first of these that was summed out
-    parent = beliefs[next(n for n in buckets if n in rest)]
-    gone = [i for i, n in enumerate(parent.scope) if n not in rest]
-    kept = tuple(n for n in parent.scope if n in rest)
-    outer = parent.log_value.logsumexp(gone) if gone else parent.log_value
-    return share + _aligned(Factor(kept, outer), rest)
+        return share.log_value
+    # all of them are in the bucket of the first that was summed out
+    scope, log_value = beliefs[next(n for n in buckets if n in rest)]
+    gone = [i for i, n in enumerate(scope) if n not in rest]
+    others = Factor(tuple(n for n in scope if n in rest), log_value.logsumexp(gone) if gone else log_value)
+    belief = share.log_value + _aligned(others, rest)
+    total: Tensor = belief.logsumexp(tuple(range(belief.dim())))
+    return belief - total
