@@ -16,7 +16,7 @@ from softhot.estimators import ESTIMATORS, LeaveOneOut
 from softhot.inference import boosting, likeliest, mean_field
 from softhot.problems import BayesianNetwork, Node, parse_bif, read_bif
 from softhot.problems.data.shared import shared
-from softhot.problems.elimination import Factor, eliminate
+from softhot.problems.elimination import Factor, draw, eliminate
 from softhot.testing import assert_mean, exact_gradient, exact_value, gradient_draws
 from tests.integrands import seeded
 
@@ -252,10 +252,26 @@ def test_elimination_of_any_factors(seed: int) -> None:
     assert found.entropy == pytest.approx(-(p * p.log())[p > 0].sum().item(), abs=1e-11)
 
 
+@each_evidence
+def test_draws_have_the_law_of_the_posterior(evidence: dict[str, str]) -> None:
+    network = house(evidence)
+    z, probs = every(network)
+    draws = one_hot(draw(network.posterior, 20_000, generator=seeded()), z.shape[-1]).double()
+    which = torch.einsum("dnk,cnk->dc", draws, z) == len(network.hidden)
+    p = probs / probs.sum()
+    assert (which.double() @ (p > 0).double() == 1).all()
+    common = p > 1e-3  # rare configurations are not normal
+    assert_mean(which.double()[:, common], p[common])
+    with pytest.raises(AssertionError, match="standard errors"):
+        assert_mean(which.double()[:, common], p.roll(1)[common])
+
+
 def test_elimination_of_what_has_no_mass_or_is_too_large() -> None:
     nothing = eliminate([Factor((0,), torch.tensor([0.0, -INF])), Factor((0,), torch.tensor([-INF, 0.0]))], (2,))
     assert nothing.log_partition == -INF
     assert not nothing.marginals.any()
+    with pytest.raises(ValueError, match="nothing can be drawn"):
+        draw(nothing, 1)
     with pytest.raises(
         ValueError, match=r"variable 0 cannot be summed out: .* 8 configurations, more than the limit of 7"
     ):

@@ -1,9 +1,9 @@
 """Posteriors of a Bayesian network by different methods, each scored against the exact one.
 
-Two methods are always there, as what the others are held against. "mean-field", coordinate ascent from many starts, is
-the best product of independent variables that is known: a ceiling, that a method should not be above. "mdnf" is the best
-mixture of B configurations with equal weights: a floor, that no other such mixture is below where all configurations are
-looked at.
+Two methods are always there, as what the others are held against. "mean-field", coordinate ascent from many starts,
+gives the best product of independent variables that is known: a ceiling, which a method should not be above. "mdnf" is
+the best mixture of B configurations with equal weights: a floor, where all configurations are looked at. Where they
+are too many for that, both start from draws of the exact posterior.
 
 The other methods are gradients: with an estimator, the ELBO of a product of independent variables is climbed, its
 entropy exact; several climbs at once, of which the best is kept. Probabilities of zero count as a floor in log space
@@ -17,6 +17,7 @@ The folder holds ``posteriors.json`` (what is infinite is null there), which a s
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -39,6 +40,7 @@ from softhot.lab.seeds import stream
 from softhot.names import unknown
 from softhot.problems import BayesianNetwork
 from softhot.problems.data.shared import shared
+from softhot.problems.elimination import draw
 
 __all__ = ["METHODS", "Approximation", "Plan", "execute", "marginals", "records"]
 
@@ -48,7 +50,7 @@ BOUNDS = ("mean-field", "mdnf")
 MIXTURES = ("mdnf", "mdnf-weighted", "mdnf-gradients")
 METHODS = (*BOUNDS, *MIXTURES[1:], *(name for name, cls in ESTIMATORS.items() if not (cls.mixture or cls.multi_sample)))
 
-STARTS = 4096  # configurations that a search starts from
+STARTS = 1024  # draws that a search starts from
 RECORDS = 100  # of a climb
 
 
@@ -135,7 +137,10 @@ class Plan:
 
     def settings(self) -> dict[str, Any]:
         """What a posterior depends on beside its method."""
-        return {"version": __version__, **{k: v for k, v in asdict(self).items() if k != "methods"}}
+        tables = [(node.name, node.states, node.parents, node.table.tolist()) for node in self.model.nodes]
+        digest = hashlib.blake2b(repr(tables).encode(), digest_size=8).hexdigest()
+        own = {name: value for name, value in asdict(self).items() if name != "methods"}
+        return {"version": __version__, **own, "evidence": list(self.evidence), "tables": digest}
 
 
 @dataclass(frozen=True)
@@ -256,7 +261,7 @@ def _mixture(plan: Plan, method: str) -> tuple[Fit, str]:
         model.cardinalities,
         plan.components,
         free_weights=method == "mdnf-weighted",
-        starts=STARTS,
+        starts=draw(model.posterior, STARTS, generator=generator),
         generator=generator,
     )
     weights = " with their own weights" if method == "mdnf-weighted" else ""
@@ -269,7 +274,8 @@ def _mixture(plan: Plan, method: str) -> tuple[Fit, str]:
 def _coordinates(plan: Plan, method: str, watch: Watch) -> tuple[Tensor, int | None, str]:
     model, generator = plan.model, stream(plan.seed, "infer", method)
     count = 8 * plan.restarts
-    found = likeliest(model.log_joint, model.cardinalities, count, starts=STARTS, generator=generator)
+    draws = draw(model.posterior, STARTS, generator=generator)
+    found = likeliest(model.log_joint, model.cardinalities, count, starts=draws, generator=generator)
     fit = mean_field(model.log_joint, model.cardinalities, found.classes, generator=generator)
     return fit.logits, found.evaluations + fit.evaluations, f"the best product of {len(fit.elbos)} ascents"
 
@@ -350,7 +356,7 @@ def _own(plan: Plan, probs: Tensor) -> list[list[float]]:
 def _kept(plan: Plan, path: Path) -> dict[str, Approximation]:
     """The posteriors of a file, if it is of the same settings."""
     found = read_json(path) if path.exists() else None
-    if not isinstance(found, dict) or found.get("settings") != plan.settings() | {"evidence": list(plan.evidence)}:
+    if not isinstance(found, dict) or found.get("settings") != plan.settings():
         return {}
     return {one["method"]: Approximation(**{k: _infinite(k, v) for k, v in one.items()}) for one in found["posteriors"]}
 

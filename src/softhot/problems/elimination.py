@@ -22,10 +22,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
-__all__ = ["Eliminated", "Factor", "eliminate"]
+from softhot.functional import one_hot_sample
+
+__all__ = ["Eliminated", "Factor", "draw", "eliminate"]
 
 LIMIT = 2**24
 
@@ -44,11 +46,13 @@ class Eliminated(NamedTuple):
         log_partition: log Z; -inf if there is no mass.
         marginals: the probability of each class of each variable, with zeros behind those that have fewer.
         entropy: in nats.
+        shares: the log-probability of each variable, the first of a scope, given some of those before it.
     """
 
     log_partition: float
     marginals: Float[Tensor, "N K"]
     entropy: float
+    shares: tuple[Factor, ...]
 
 
 class _Bucket(NamedTuple):
@@ -103,7 +107,7 @@ def eliminate(factors: Sequence[Factor], cardinalities: Sequence[int], *, limit:
     log_partition = math.fsum(factor.log_value.item() for factor in left)
     marginals = like.new_zeros(len(cardinalities), max(cardinalities, default=1))
     if log_partition == -math.inf:
-        return Eliminated(log_partition, marginals, math.nan)
+        return Eliminated(log_partition, marginals, math.nan, ())
     mean = math.fsum(factor.log_value.item() for factor in factors if not factor.scope)
     beliefs: dict[int, Factor] = {}
     for variable, bucket in reversed(buckets.items()):
@@ -114,7 +118,36 @@ def eliminate(factors: Sequence[Factor], cardinalities: Sequence[int], *, limit:
         for factor in bucket.own:
             value = _aligned(factor, bucket.share.scope)
             mean += (probs * value.masked_fill(value == -math.inf, 0.0)).sum().item()
-    return Eliminated(log_partition, marginals, log_partition - mean)
+    shares = tuple(bucket.share for bucket in reversed(buckets.values()))
+    return Eliminated(log_partition, marginals, log_partition - mean, shares)
+
+
+def draw(law: Eliminated, count: int, *, generator: torch.Generator | None = None) -> Int[Tensor, "count N"]:
+    """Independent draws of all variables, as classes.
+
+    Arguments:
+        law: what :func:`eliminate` gave.
+        count: how many.
+        generator: the source of randomness; torch's default generator if not given.
+
+    Raises:
+        ValueError: If the law has no mass.
+
+    Example:
+        >>> import torch
+        >>> draw(eliminate([Factor((0, 1), torch.tensor([[0.0, 0.0], [0.0, 1.0]]).log())], (2, 2)), 3)
+        tensor([[1, 1],
+                [1, 1],
+                [1, 1]])
+    """
+    if law.log_partition == -math.inf:
+        raise ValueError("nothing can be drawn: every configuration has a factor of -inf; change one of the factors.")
+    classes = torch.zeros(count, len(law.marginals), dtype=torch.long)
+    for (variable, *others), log_value in law.shares:
+        logits = log_value.movedim(0, -1)[tuple(classes[:, n] for n in others)]
+        z = one_hot_sample(logits.expand(count, log_value.shape[0]), generator=generator)
+        classes[:, variable] = z.argmax(-1)
+    return classes
 
 
 def _entries(variable: int, factors: Sequence[Factor], cardinalities: Sequence[int]) -> int:
