@@ -21,7 +21,7 @@ from torch.testing import assert_close
 
 from softhot.functional import gumbel_softmax, straight_through
 from softhot.kernels import parallel, routes, sampler
-from softhot.kernels.philox import exponential, philox
+from softhot.kernels.philox import exponential, new_seed, passing_seed, philox
 from softhot.kernels.philox_cpu import BLOCK, LANES, words_of
 from softhot.kernels.philox_cpu import exponential as exponential_of
 from softhot.kernels.sampler import one_hot_sample, relaxed_sample, sample_reference
@@ -108,6 +108,13 @@ def gumbel(seed: int, count: int, dtype: torch.dtype = torch.float32) -> Tensor:
     out, (words, more) = torch.empty(count, dtype=dtype), np.empty((2, BLOCK), np.uint32)
     fill(out.numpy(), words, more, seed)
     return -out.log()
+
+
+def test_seeds_that_pass_are_those_that_stay() -> None:
+    kept, passing = torch.Generator().manual_seed(3), torch.Generator().manual_seed(3)
+    for _ in range(10):
+        assert torch.equal(new_seed(torch.device("cpu"), kept), passing_seed(passing))
+    assert torch.equal(kept.get_state(), passing.get_state())
 
 
 COARSE = {torch.float32: 2.0**-17, torch.float64: 0.0}  # noise of 31 bits, between the tails

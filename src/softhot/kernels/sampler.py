@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from softhot.kernels.parallel import run
-from softhot.kernels.philox import exponential
+from softhot.kernels.philox import exponential, new_seed, passing_seed
 from softhot.kernels.routes import compiled, needs_gradient, operator, route
 from softhot.kernels.temper import by_row, column, tempered
 
@@ -31,15 +31,24 @@ __all__ = ["Also", "one_hot_sample", "relaxed_sample", "sample_reference", "with
 Also = Literal["", "log", "hard", "straight"]
 
 
-def relaxed_sample(logits: Tensor, temperature: float | Tensor, seed: Tensor, also: Also = "") -> Any:
-    """z, or both z and log z, or the one-hot vector alone, with gradients."""
+def relaxed_sample(
+    logits: Tensor,
+    temperature: float | Tensor,
+    seed: Tensor | None,
+    also: Also = "",
+    generator: torch.Generator | None = None,
+) -> Any:
+    """z, or both z and log z, or the one-hot vector alone, with gradients; without a seed, by one of the generator."""
     way = route(logits, temperature)
     if way == "direct":
+        seed = passing_seed(generator) if seed is None else seed
         if needs_gradient(logits, temperature):
             out = _direct(logits, temperature, seed, also)
             return out[1] if also in ("hard", "straight") else out
         pair = _draw(logits, temperature, seed, also)
-    elif way == "reference":
+        return pair if also == "log" else pair[1] if also else pair[0]
+    seed = new_seed(logits.device, generator) if seed is None else seed
+    if way == "reference":
         pair = sample_reference(logits, temperature, seed, also)
     else:
         t = temperature if isinstance(temperature, Tensor) else logits.new_full((), temperature)
@@ -47,10 +56,11 @@ def relaxed_sample(logits: Tensor, temperature: float | Tensor, seed: Tensor, al
     return pair if also == "log" else pair[1] if also else pair[0]
 
 
-def one_hot_sample(logits: Tensor, seed: Tensor) -> Tensor:
-    """The one-hot vector of the largest score, without gradient."""
-    if route(logits, seed) == "direct":
-        return _choose(logits, seed)
+def one_hot_sample(logits: Tensor, seed: Tensor | None, generator: torch.Generator | None = None) -> Tensor:
+    """The one-hot vector of the largest score, without gradient; without a seed, by one of the generator."""
+    if route(logits) == "direct":
+        return _choose(logits, passing_seed(generator) if seed is None else seed)
+    seed = new_seed(logits.device, generator) if seed is None else seed
     return torch.ops.softhot.one_hot_sample(logits.detach(), seed)
 
 
@@ -205,13 +215,14 @@ def _draw(logits: Tensor, temperature: float | Tensor, seed: Tensor, also: str) 
     cpu = compiled("sampler_cpu")
     if cpu is None:
         return sample_reference(logits.detach(), temperature, seed, also)
-    soft = torch.empty_like(logits, memory_format=torch.contiguous_format)
-    other = torch.empty_like(soft) if also else None
+    logits = logits.contiguous()
+    soft = torch.empty_like(logits)
+    other = torch.empty_like(logits) if also else None
     hard, log = (None, other) if also == "log" else (other, None)
     rate, rates = _rates(temperature, logits)
-    given = logits.contiguous(), rates
     count, plain = seed.numel(), int(also == "straight")
-    run(cpu.sample_body(logits.dtype), logits.shape, rate, count, plain, seed.contiguous(), *given, soft, hard, log)
+    seed, body = seed.contiguous(), cpu.sample_body(logits.dtype)
+    run(body, logits.shape, rate, count, plain, seed, logits, rates, soft, hard, log)
     return soft, other
 
 
@@ -232,16 +243,17 @@ def _backward(soft: Tensor, a: Tensor | None, b: Tensor | None, temperature: flo
     if cpu is None:
         t = temperature if isinstance(temperature, Tensor) else soft.new_full((), temperature)
         return _backward_reference(soft, a, b, t)
-    out = torch.empty_like(soft, memory_format=torch.contiguous_format)
+    soft = soft.contiguous()
     a, b = a if a is None else a.contiguous(), b if b is None else b.contiguous()
+    out = torch.empty_like(soft)
     rate, rates = _rates(temperature, soft)
-    run(cpu.backward_body(soft.dtype), soft.shape, rate, soft.contiguous(), a, b, rates, out)
+    run(cpu.backward_body(soft.dtype), soft.shape, rate, soft, a, b, rates, out)
     return out
 
 
 def _rates(temperature: float | Tensor, logits: Tensor) -> tuple[float, Tensor | None]:
     """One over the temperature: one number for all rows, or one for each."""
-    if not isinstance(temperature, Tensor):
+    if type(temperature) is float:
         return 1 / temperature, None
     number, each = by_row(temperature, logits)
     return (1 / number, None) if each is None else (0.0, each.reciprocal())
