@@ -17,7 +17,7 @@ from softhot.kernels.choice_reference import Choice, grouped
 from softhot.kernels.choice_tables import STRIDE, Tables, tables
 from softhot.kernels.noise import Noise
 from softhot.kernels.parallel import run
-from softhot.kernels.routes import compiled, needs_gradient, route
+from softhot.kernels.routes import again, compiled, needs_gradient, route
 from softhot.kernels.temper import column
 
 __all__ = ["Expected", "expected", "expected_reference", "probabilities"]
@@ -68,7 +68,7 @@ def probabilities(locations: Tensor, scale: float | Tensor, noise: Noise) -> Ten
     """The choice probabilities, in the dtype of the locations; differentiable."""
     wide = locations.to(torch.promote_types(locations.dtype, torch.float32))
     if route(wide, scale) != "direct" or not locations.numel() or compiled("choice_cpu") is None:
-        return Choice(locations, scale, noise).probabilities().to(locations.dtype)
+        return _probabilities_reference(locations, scale, noise)
     if not needs_gradient(wide, scale):
         return _survey(wide, None, scale, noise, True, False)[1].to(locations.dtype)
     result: Tensor = _Probabilities.apply(wide, scale, noise)  # type: ignore[no-untyped-call]
@@ -101,7 +101,8 @@ class _Expected(torch.autograd.Function):
         scale = rest[0] if rest else ctx.scale
         moving = ctx.needs_input_grad[:3]
         if torch.is_grad_enabled():
-            return *_again(expected_reference, (locations, other, scale), moving, ctx.noise, (by_value, by_total)), None
+            call = locations, other, scale, ctx.noise
+            return again(expected_reference, call, (*moving, False), (by_value, by_total))
         in_other = in_locations = in_scale = None
         if other is None:
             in_locations = _spread(probable, by_value, by_total, None if ctx.full else locations)
@@ -135,22 +136,12 @@ class _Probabilities(torch.autograd.Function):
         scale = rest[0] if rest else ctx.scale
         moving = ctx.needs_input_grad[:2]
         if torch.is_grad_enabled() or moving[1] or route(gradient) != "direct":
-            return *_again(_probabilities_reference, (locations, scale), moving, ctx.noise, (gradient,)), None
+            return again(_probabilities_reference, (locations, scale, ctx.noise), (*moving, False), (gradient,))
         return _curve(locations, scale, ctx.noise, gradient), None, None
 
 
-def _probabilities_reference(locations: Tensor, scale: float | Tensor, noise: Noise) -> tuple[Tensor]:
-    return (Choice(locations, scale, noise).probabilities().to(locations.dtype),)
-
-
-def _again(function: Any, inputs: Any, moving: Any, noise: Noise, gradients: Any) -> list[Tensor | None]:
-    """Gradients that have gradients, from the reference."""
-    create = torch.is_grad_enabled()
-    with torch.enable_grad():
-        outputs = function(*inputs, noise)[: len(gradients)]
-        wanted = [x for x, moves in zip(inputs, moving, strict=True) if moves]
-        found = iter(torch.autograd.grad(outputs, wanted, gradients, create_graph=create))
-    return [next(found) if moves else None for moves in moving]
+def _probabilities_reference(locations: Tensor, scale: float | Tensor, noise: Noise) -> Tensor:
+    return Choice(locations, scale, noise).probabilities().to(locations.dtype)
 
 
 def _spread(probable: Tensor, by_value: Tensor, by_total: Tensor, locations: Tensor | None) -> Tensor:
