@@ -11,11 +11,17 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 from torch._C import _get_tracing_state, _len_torch_dispatch_stack
-from torch._C._functorch import is_batchedtensor, is_legacy_batchedtensor, maybe_current_level
+from torch._C._functorch import (
+    get_unwrapped,
+    is_batchedtensor,
+    is_functorch_wrapped_tensor,
+    is_legacy_batchedtensor,
+    maybe_current_level,
+)
 from torch.autograd import forward_ad
 from torch.nn import Parameter
 
-__all__ = ["again", "compiled", "needs_gradient", "operator", "route", "unseen"]
+__all__ = ["again", "beside", "compiled", "front", "needs_gradient", "operator", "route", "unseen"]
 
 Route = Literal["direct", "operator", "reference"]
 _ORDINARY = (Tensor, Parameter)
@@ -83,7 +89,27 @@ def needs_gradient(*values: Tensor | float) -> bool:
 
 def unseen(x: Tensor) -> bool:
     """Whether the elements of a tensor cannot be looked at: it is compiled, traced without values, or mapped."""
-    return torch.compiler.is_compiling() or x.is_meta or is_batchedtensor(x)
+    if torch.compiler.is_compiling() or x.is_meta:
+        return True
+    while is_functorch_wrapped_tensor(x):
+        if is_batchedtensor(x):
+            return True
+        x = get_unwrapped(x)
+    return False
+
+
+def front(info: Any, dim: int | None, x: Tensor) -> Tensor:
+    """An argument of a mapped operator with the new dimension in front."""
+    return x.expand(info.batch_size, *x.shape) if dim is None else x.movedim(dim, 0)
+
+
+def beside(dim: int | None, temperature: Tensor, scores: Tensor, scores_dim: int | None) -> Tensor:
+    """A temperature with the new dimension in front, and as many dimensions as the batch of the scores."""
+    if dim is None:
+        return temperature
+    moved = temperature.movedim(dim, 0)
+    rank = scores.dim() - 1 + (scores_dim is None)
+    return moved.reshape(moved.shape[0], *(1,) * (rank - moved.dim()), *moved.shape[1:])
 
 
 def _differentiated() -> bool:

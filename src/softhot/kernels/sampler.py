@@ -23,7 +23,7 @@ from torch import Tensor
 
 from softhot.kernels.parallel import run
 from softhot.kernels.philox import exponential, new_seed, passing_seed
-from softhot.kernels.routes import compiled, needs_gradient, operator, route
+from softhot.kernels.routes import beside, compiled, front, needs_gradient, operator, route
 from softhot.kernels.temper import by_row, column, tempered
 
 __all__ = ["Also", "one_hot_sample", "relaxed_sample", "sample_reference", "with_gradient_of"]
@@ -321,29 +321,16 @@ _backward_op.register_autograd(_backward_gradient, setup_context=_backward_conte
 
 @_sample_op.register_vmap
 def _(info: Any, dims: Any, logits: Tensor, temperature: Tensor, seed: Tensor, also: str) -> Any:
-    batched = _front(info, dims[0], logits), _beside(dims[1], temperature, logits, dims[0]), _front(info, dims[2], seed)
+    batched = front(info, dims[0], logits), beside(dims[1], temperature, logits, dims[0]), front(info, dims[2], seed)
     return _sample_op(*batched, also), (0, 0 if also else None)
 
 
 @_choose_op.register_vmap
 def _(info: Any, dims: Any, logits: Tensor, seed: Tensor) -> Any:
-    return _choose_op(_front(info, dims[0], logits), _front(info, dims[1], seed)), 0
+    return _choose_op(front(info, dims[0], logits), front(info, dims[1], seed)), 0
 
 
 @_backward_op.register_vmap
 def _(info: Any, dims: Any, soft: Tensor, a: Tensor | None, b: Tensor | None, temperature: Tensor) -> Any:
-    parts = [None if x is None else _front(info, d, x) for x, d in zip((soft, a, b), dims, strict=False)]
-    return _backward_op(*parts, _beside(dims[3], temperature, soft, dims[0])), 0
-
-
-def _front(info: Any, dim: int | None, x: Tensor) -> Tensor:
-    return x.expand(info.batch_size, *x.shape) if dim is None else x.movedim(dim, 0)
-
-
-def _beside(dim: int | None, temperature: Tensor, scores: Tensor, scores_dim: int | None) -> Tensor:
-    """A temperature with the new dimension in front, and as many dimensions as the batch of the scores."""
-    if dim is None:
-        return temperature
-    moved = temperature.movedim(dim, 0)
-    rank = scores.dim() - 1 + (scores_dim is None)
-    return moved.reshape(moved.shape[0], *(1,) * (rank - moved.dim()), *moved.shape[1:])
+    parts = [None if x is None else front(info, d, x) for x, d in zip((soft, a, b), dims, strict=False)]
+    return _backward_op(*parts, beside(dims[3], temperature, soft, dims[0])), 0
