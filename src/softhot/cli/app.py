@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from softhot.cli.certify import certificates
 from softhot.cli.compare import compare
 from softhot.cli.entropy import entropy
 from softhot.cli.options import Several
@@ -19,3 +20,4 @@ app = typer.Typer(
 app.command(cls=Several)(entropy)
 app.command(cls=Several)(train)
 app.command(cls=Several)(compare)
+app.command("certify", cls=Several)(certificates)

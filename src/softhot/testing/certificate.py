@@ -1,0 +1,231 @@
+r"""The certificate of a gradient estimator: what it is, measured, and whether that is what its class says.
+
+Bias and variance of the gradient :math:`\hat g` to the logits are relative to the truth :math:`g^*`,
+
+.. math:: \frac{\| E \hat g - g^* \|}{\| g^* \|}, \qquad \frac{\operatorname{tr} \operatorname{Cov} \hat g}{\| g^* \|^2}
+
+and exact where the draws of the estimator can be enumerated (:func:`softhot.testing.exact_moments`). Otherwise they are
+those of many draws, each with its standard error: of the bias, what noise alone would give. What is drawn is held
+against the truth at a false-alarm rate of 1e-6, and what is exact up to rounding.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cosine_similarity
+
+from softhot.estimators import Estimator
+from softhot.testing.measurement import Measurement, integrand, measure, numbers, theta
+
+__all__ = ["Certificate", "Check", "certify"]
+
+_LATENTS, _CLASSES = 2, 3
+_STEP = 1e-4  # of a finite difference
+_TYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+
+
+class Check(NamedTuple):
+    """What was looked at, and what is wrong with it; None if nothing is."""
+
+    name: str
+    fault: str | None
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What an estimator is, measured.
+
+    Attributes:
+        name: of the estimator.
+        unbiased: whether its mean gradient is the true one.
+        bias, variance: of the gradient to the logits, relative to the true one.
+        bias_error, variance_error: their standard errors; zero where they are exact.
+        exact: whether they are of all outcomes of its draws, or else of many draws.
+        count: how many outcomes or draws.
+        evaluations: of f, for two variables of three classes (or of as many as it is for).
+        checks: all that was looked at.
+    """
+
+    name: str
+    unbiased: bool
+    bias: float
+    bias_error: float
+    variance: float
+    variance_error: float
+    exact: bool
+    count: int
+    evaluations: int
+    checks: tuple[Check, ...]
+
+    @property
+    def faults(self) -> tuple[Check, ...]:
+        """The checks that failed."""
+        return tuple(check for check in self.checks if check.fault is not None)
+
+    @property
+    def passed(self) -> bool:
+        """Whether it is what its class says."""
+        return not self.faults
+
+
+def certify(estimator: Estimator, name: str = "", *, draws: int = 20_000, seed: int = 0) -> Certificate:
+    """Measure an estimator, and hold it to what its class says.
+
+    Arguments:
+        estimator: of this library, or your own.
+        name: what to call it; as its class if not given.
+        draws: how many, where its moments cannot be exact.
+        seed: of those.
+
+    Example:
+        >>> import softhot
+        >>> found = certify(softhot.estimators.LeaveOneOut(samples=2))
+        >>> found.passed, found.unbiased, found.count
+        (True, True, 81)
+    """
+    classes = estimator.classes or _CLASSES
+    logits = numbers(_LATENTS, classes)
+    name = name or type(estimator).__name__
+    try:
+        found = measure(estimator, logits, draws, seed)
+        evaluations = estimator.evaluations(_LATENTS, classes)
+    except Exception as error:  # of whatever kind: it is another's code
+        nothing = (math.nan,) * 4
+        return Certificate(name, False, *nothing, False, 0, 0, (Check("call", _raised(error)),))
+    checks: dict[str, Callable[[], str | None]] = {
+        "value": lambda: _value(estimator, found),
+        "gradient": lambda: _gradient(estimator, found),
+        "parameters of f": lambda: _parameters(estimator, found, logits, seed),
+        "impossible classes": lambda: _impossible(estimator, classes, draws, seed),
+        "shapes and types": lambda: _shapes(estimator),
+        "cost": lambda: _cost(estimator),
+        "randomness": lambda: _randomness(estimator, logits),
+    }
+    return Certificate(
+        name,
+        found.gradient.fault("") is None,
+        *found.gradient.bias,
+        *found.gradient.spread,
+        found.exact,
+        found.count,
+        evaluations,
+        tuple(Check(what, _attempted(check)) for what, check in checks.items()),
+    )
+
+
+def _attempted(check: Callable[[], str | None]) -> str | None:
+    try:
+        return check()
+    except Exception as error:  # of whatever kind: it is another's code
+        return _raised(error)
+
+
+def _raised(error: Exception) -> str:
+    return f"it raises {type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def _value(estimator: Estimator, found: Measurement) -> str | None:
+    return found.value.fault("its mean") if estimator.sample == "hard" else None
+
+
+def _gradient(estimator: Estimator, found: Measurement) -> str | None:
+    side = found.gradient
+    if estimator.unbiased:
+        return side.fault("the mean gradient")
+    cosine = cosine_similarity(side.mean.flatten(), side.truth.flatten(), 0).item()
+    if not cosine > 0:
+        return f"the mean gradient points away from the true one: the cosine is {cosine:.2g}"
+    return None
+
+
+def _parameters(estimator: Estimator, found: Measurement, logits: Tensor, seed: int) -> str | None:
+    if estimator.sample == "hard":
+        return found.parameters.fault("their mean gradient")
+    # of another expectation than the discrete one, but still the derivative of the value with the noise held fixed
+    own = theta(*logits.shape).requires_grad_()
+
+    def value(parameters: Tensor) -> Tensor:
+        return estimator(integrand(estimator, parameters), logits, generator=torch.Generator().manual_seed(seed))
+
+    (slope,) = torch.autograd.grad(value(own), own, allow_unused=True, materialize_grads=True)
+    with torch.no_grad():
+        rise = (value(own + _STEP * slope) - value(own - _STEP * slope)) / (2 * _STEP)
+    if torch.isclose(rise, slope.square().sum(), rtol=1e-4) and rise != 0:
+        return None
+    return (
+        f"their gradient is not the derivative of the value: {slope.square().sum():.4g}, where it rises by {rise:.4g}"
+    )
+
+
+def _impossible(estimator: Estimator, classes: int, draws: int, seed: int) -> str | None:
+    logits = numbers(_LATENTS, classes)
+    logits[0, -1] = -math.inf
+    _, value, slope = _called(estimator, logits.expand(200, *logits.shape))
+    if not (value.isfinite().all() and slope.isfinite().all()):
+        return "with logits of -inf the value or the gradient is not finite"
+    if (slope[..., 0, -1] != 0).any():
+        return "there is a gradient to logits of -inf"
+    if estimator.unbiased:
+        return measure(estimator, logits, draws, seed).gradient.fault("with logits of -inf, the mean gradient")
+    return None
+
+
+def _shapes(estimator: Estimator) -> str | None:
+    for batch, (latents, classes), dtype in itertools.product(((), (5,), (2, 3)), _sizes(estimator), _TYPES):
+        logits = numbers(latents, classes).to(dtype).expand(*batch, latents, classes)
+        seen, value, slope = _called(estimator, logits)
+        where = f"with logits of {dtype} and shape {tuple(logits.shape)}"
+        if (value.shape, value.dtype) != (batch, dtype):
+            return f"{where} the value is of {value.dtype} and shape {tuple(value.shape)}"
+        if not (value.isfinite().all() and slope.isfinite().all()):
+            return f"{where} the value or the gradient is not finite"
+        corner = torch.equal(seen[0], (seen[0] == seen[0].amax(-1, keepdim=True)).to(dtype))
+        if corner != (estimator.sample == "hard"):
+            return f"sample={estimator.sample!r}, but f is {'' if corner else 'not '}evaluated at one-hot vectors"
+    return None
+
+
+def _cost(estimator: Estimator) -> str | None:
+    for latents, classes in _sizes(estimator):
+        seen, _, _ = _called(estimator, numbers(latents, classes))
+        made, stated = sum(z.numel() for z in seen) / (latents * classes), estimator.evaluations(latents, classes)
+        if made != stated:
+            return f"{stated} evaluations of f are stated for N={latents} and K={classes}, and {made:g} are made"
+    return None
+
+
+def _sizes(estimator: Estimator) -> list[tuple[int, int]]:
+    return list(itertools.product((1, 2, 3), (estimator.classes,) if estimator.classes else (2, 3, 4, 5)))
+
+
+def _called(estimator: Estimator, logits: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
+    """Where f is evaluated, the value and the gradient."""
+    leaf = logits.clone().requires_grad_()
+    f, seen = integrand(estimator, theta(*logits.shape[-2:])), []
+
+    def recording(z: Tensor) -> Tensor:
+        seen.append(z.detach())
+        return f(z)
+
+    value = estimator(recording, leaf, generator=torch.Generator().manual_seed(0))
+    (slope,) = torch.autograd.grad(value.sum(), leaf, allow_unused=True, materialize_grads=True)
+    return seen, value, slope
+
+
+def _randomness(estimator: Estimator, logits: Tensor) -> str | None:
+    state = torch.get_rng_state()
+    many = logits.expand(50, *logits.shape)
+    f = integrand(estimator, theta(*logits.shape))
+    first, again = (estimator(f, many, generator=torch.Generator().manual_seed(1)) for _ in range(2))
+    if not torch.equal(torch.get_rng_state(), state):
+        return "it draws from torch's default generator, though it is given one; pass generator= on"
+    if not torch.equal(first, again):
+        return "with the same generator it gives another value; draw from generator= alone"
+    return None
