@@ -4,16 +4,17 @@ Bias and variance of the gradient :math:`\hat g` to the logits are relative to t
 
 .. math:: \frac{\| E \hat g - g^* \|}{\| g^* \|}, \qquad \frac{\operatorname{tr} \operatorname{Cov} \hat g}{\| g^* \|^2}
 
-and exact where the draws of the estimator can be enumerated (:func:`softhot.testing.exact_moments`). Otherwise they are
-those of many draws, each with its standard error: of the bias, what noise alone would give. What is drawn is held
-against the truth at a false-alarm rate of 1e-6, and what is exact up to rounding.
+and exact where the draws of the estimator can be enumerated, or integrated (:func:`softhot.testing.exact_moments`).
+Otherwise they are those of many draws, each with its standard error: of the bias, what noise alone would give. What is
+drawn is held against the truth at a false-alarm rate of 1e-6, and what is exact up to rounding, or the error of the
+integral.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -22,11 +23,12 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from softhot.estimators import Estimator
-from softhot.testing.measurement import Measurement, integrand, measure, numbers, theta
+from softhot.testing.measurement import Measurement, Method, integrand, measure, numbers, theta
 
-__all__ = ["Certificate", "Check", "certify"]
+__all__ = ["Certificate", "Check", "Figures", "certify"]
 
 _LATENTS, _CLASSES = 2, 3
+_FEWEST = 100  # draws, of assert_mean
 _STEP = 1e-4  # of a finite difference
 _TYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
@@ -39,30 +41,48 @@ class Check(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Certificate:
-    """What an estimator is, measured.
+class Figures:
+    """The gradient to the logits of some variables, beside the true one.
 
     Attributes:
-        name: of the estimator.
-        unbiased: whether its mean gradient is the true one.
-        bias, variance: of the gradient to the logits, relative to the true one.
+        latents, classes: N and K.
+        unbiased: whether its mean is the true gradient.
+        bias, variance: relative to the latter.
         bias_error, variance_error: their standard errors; zero where they are exact.
-        exact: whether they are of all outcomes of its draws, or else of many draws.
-        count: how many outcomes or draws.
-        evaluations: of f, for two variables of three classes (or of as many as it is for).
-        checks: all that was looked at.
+        method, count: whether all outcomes were enumerated, noise was integrated, or it was drawn; and how many.
     """
 
-    name: str
+    latents: int
+    classes: int
     unbiased: bool
     bias: float
     bias_error: float
     variance: float
     variance_error: float
-    exact: bool
+    method: Method
     count: int
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What an estimator is, measured.
+
+    Attributes:
+        name: of the estimator.
+        evaluations: of f, for two variables of three classes (or of as many as it is for).
+        figures: for these; where they are of draws, for two variables of two classes as well if that can be exact.
+        checks: all that was looked at.
+    """
+
+    name: str
     evaluations: int
+    figures: tuple[Figures, ...]
     checks: tuple[Check, ...]
+
+    @property
+    def unbiased(self) -> bool:
+        """Whether the mean gradient is the true one, in all figures."""
+        return bool(self.figures) and all(one.unbiased for one in self.figures)
 
     @property
     def faults(self) -> tuple[Check, ...]:
@@ -81,43 +101,50 @@ def certify(estimator: Estimator, name: str = "", *, draws: int = 20_000, seed: 
     Arguments:
         estimator: of this library, or your own.
         name: what to call it; as its class if not given.
-        draws: how many, where its moments cannot be exact.
+        draws: how many, at least 100, where its moments cannot be exact.
         seed: of those.
+
+    Raises:
+        ValueError: If there are too few draws for a mean.
 
     Example:
         >>> import softhot
         >>> found = certify(softhot.estimators.LeaveOneOut(samples=2))
-        >>> found.passed, found.unbiased, found.count
-        (True, True, 81)
+        >>> found.passed, found.unbiased, found.figures[0].method
+        (True, True, 'enumerated')
     """
-    classes = estimator.classes or _CLASSES
-    logits = numbers(_LATENTS, classes)
-    name = name or type(estimator).__name__
+    if draws < _FEWEST:
+        raise ValueError(f"draws={draws} are too few for a mean; use {_FEWEST} or more, better thousands.")
+    name, classes = name or type(estimator).__name__, estimator.classes or _CLASSES
     try:
-        found = measure(estimator, logits, draws, seed)
         evaluations = estimator.evaluations(_LATENTS, classes)
+        found = [measure(estimator, numbers(_LATENTS, classes), draws, seed)]
+        if found[0].method == "drawn" and classes > 2:
+            fewer = measure(estimator, numbers(_LATENTS, 2), draws, seed)
+            found += [fewer] if fewer.method != "drawn" else []
     except Exception as error:  # of whatever kind: it is another's code
-        nothing = (math.nan,) * 4
-        return Certificate(name, False, *nothing, False, 0, 0, (Check("call", _raised(error)),))
+        return Certificate(name, 0, (), (Check("call", _raised(error)),))
+    figures = [
+        Figures(
+            *one.shape, one.gradient.fault("") is None, *one.gradient.bias, *one.gradient.spread, one.method, one.count
+        )
+        for one in found
+    ]
     checks: dict[str, Callable[[], str | None]] = {
-        "value": lambda: _value(estimator, found),
-        "gradient": lambda: _gradient(estimator, found),
-        "parameters of f": lambda: _parameters(estimator, found, logits, seed),
+        "value": lambda: _first(_value(estimator, one) for one in found),
+        "gradient": lambda: _first(_gradient(estimator, one) for one in found),
+        "parameters of f": lambda: _first(_parameters(estimator, one, seed) for one in found),
         "impossible classes": lambda: _impossible(estimator, classes, draws, seed),
         "shapes and types": lambda: _shapes(estimator),
         "cost": lambda: _cost(estimator),
-        "randomness": lambda: _randomness(estimator, logits),
+        "randomness": lambda: _randomness(estimator, classes),
     }
-    return Certificate(
-        name,
-        found.gradient.fault("") is None,
-        *found.gradient.bias,
-        *found.gradient.spread,
-        found.exact,
-        found.count,
-        evaluations,
-        tuple(Check(what, _attempted(check)) for what, check in checks.items()),
-    )
+    faults = tuple(Check(what, _attempted(check)) for what, check in checks.items())
+    return Certificate(name, evaluations, tuple(figures), faults)
+
+
+def _first(faults: Iterable[str | None]) -> str | None:
+    return next((fault for fault in faults if fault is not None), None)
 
 
 def _attempted(check: Callable[[], str | None]) -> str | None:
@@ -145,11 +172,11 @@ def _gradient(estimator: Estimator, found: Measurement) -> str | None:
     return None
 
 
-def _parameters(estimator: Estimator, found: Measurement, logits: Tensor, seed: int) -> str | None:
+def _parameters(estimator: Estimator, found: Measurement, seed: int) -> str | None:
     if estimator.sample == "hard":
         return found.parameters.fault("their mean gradient")
     # of another expectation than the discrete one, but still the derivative of the value with the noise held fixed
-    own = theta(*logits.shape).requires_grad_()
+    own, logits = theta(*found.shape).requires_grad_(), numbers(*found.shape)
 
     def value(parameters: Tensor) -> Tensor:
         return estimator(integrand(estimator, parameters), logits, generator=torch.Generator().manual_seed(seed))
@@ -219,10 +246,10 @@ def _called(estimator: Estimator, logits: Tensor) -> tuple[list[Tensor], Tensor,
     return seen, value, slope
 
 
-def _randomness(estimator: Estimator, logits: Tensor) -> str | None:
+def _randomness(estimator: Estimator, classes: int) -> str | None:
     state = torch.get_rng_state()
-    many = logits.expand(50, *logits.shape)
-    f = integrand(estimator, theta(*logits.shape))
+    many = numbers(_LATENTS, classes).expand(50, _LATENTS, classes)
+    f = integrand(estimator, theta(_LATENTS, classes))
     first, again = (estimator(f, many, generator=torch.Generator().manual_seed(1)) for _ in range(2))
     if not torch.equal(torch.get_rng_state(), state):
         return "it draws from torch's default generator, though it is given one; pass generator= on"

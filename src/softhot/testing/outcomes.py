@@ -10,11 +10,15 @@ runs up to its first one; with every class that this may have taken, to the seco
 may depend on earlier ones, and nothing of probability zero is tried. Outcomes are run side by side, along a leading
 dimension of the batch, as long as every draw keeps that dimension apart, and one by one otherwise.
 
+Gumbel noise of two classes is one number, and is integrated. Given that class i has the larger score, the other one is
+less by :math:`\log(1 + e^x / \pi_k)`, x logistic; the trapezoid rule, of step 0.6 from -18 to 18, has an error of
+about 1e-7 of the standard deviation at temperatures down to 0.5, and 1e-6 at 0.1.
+
 Nothing is patched. While an estimator runs, a dispatch mode of torch, which is a matter of the thread and of the
 ``with`` block, answers the draws that it sees: those of softhot (:func:`softhot.functional.one_hot_sample`,
-:func:`softhot.functional.straight_through` and what is built on them), :func:`torch.multinomial` and
+:func:`softhot.functional.relaxed_sample`, and what is built on them), :func:`torch.multinomial` and
 :func:`torch.bernoulli`, and so those of the categorical distributions of both. It refuses all other randomness of
-torch and softhot, such as Gumbel noise. It cannot see that of other libraries.
+torch and softhot, such as the Gumbel noise of more than two classes. It cannot see that of other libraries.
 """
 
 from __future__ import annotations
@@ -26,16 +30,18 @@ from typing import Any, NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import one_hot
+from torch.nn.functional import one_hot, softplus
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from softhot.estimators import Estimator, Integrand
+from softhot.kernels.temper import tempered
 
 __all__ = ["ExactMoments", "Moments", "NotEnumerable", "exact_moments"]
 
 _SEED = 2**63 - 1  # of softhot's counter-based noise, of which no two values are alike
 _SIDE_BY_SIDE = 1009  # outcomes; a prime, which no other dimension is likely to be
+_NODES = torch.arange(-18.0, 18.1, 0.6, dtype=torch.float64)  # of logistic noise
 
 
 class NotEnumerable(ValueError):
@@ -50,12 +56,16 @@ class Moments(NamedTuple):
 
 
 class ExactMoments(NamedTuple):
-    """Those of the value, of the gradient to the logits and of that to each parameter, and the number of outcomes."""
+    """Those of the value, of the gradient to the logits and of that to each parameter.
+
+    And the number of outcomes that they are of, and whether noise was integrated, which is exact to about 1e-7 only.
+    """
 
     value: Moments
     gradient: Moments
     parameters: tuple[Moments, ...]
     outcomes: int
+    integrated: bool
 
 
 def exact_moments(
@@ -64,9 +74,9 @@ def exact_moments(
     logits: Float[Tensor, "N K"],
     parameters: Sequence[Tensor] = (),
     *,
-    limit: int = 10_000,
+    limit: int = 20_000,
 ) -> ExactMoments:
-    r"""The exact mean and variance of what one call of an estimator gives, by enumeration of its draws.
+    r"""The exact mean and variance of what one call of an estimator gives, over all outcomes of its draws.
 
     Arguments:
         estimator: of this library, or your own.
@@ -77,7 +87,8 @@ def exact_moments(
         limit: the largest number of outcomes that is tried.
 
     Raises:
-        NotEnumerable: A ValueError, if the estimator draws anything continuous, or has more outcomes than the limit.
+        NotEnumerable: A ValueError, if the estimator draws anything continuous but Gumbel noise of two classes, or has
+            more outcomes than the limit.
 
     Example:
         >>> import torch, softhot
@@ -88,11 +99,11 @@ def exact_moments(
     """
     inputs = [part.detach() for part in (logits, *parameters)]
     try:
-        log_mass, outcomes = _explore(estimator, f, inputs, limit, _SIDE_BY_SIDE)
+        log_mass, outcomes, integrated = _explore(estimator, f, inputs, limit, _SIDE_BY_SIDE)
     except _Entangled:
-        log_mass, outcomes = _explore(estimator, f, inputs, limit, None)
+        log_mass, outcomes, integrated = _explore(estimator, f, inputs, limit, None)
     value, gradient, *rest = (_moments(each, log_mass.exp()) for each in outcomes)
-    return ExactMoments(value, gradient, tuple(rest), len(log_mass))
+    return ExactMoments(value, gradient, tuple(rest), len(log_mass), integrated)
 
 
 def _moments(outcomes: Tensor, mass: Tensor) -> Moments:
@@ -103,8 +114,9 @@ def _moments(outcomes: Tensor, mass: Tensor) -> Moments:
 
 def _explore(
     estimator: Estimator, f: Callable[..., Tensor], inputs: list[Tensor], limit: int, side_by_side: int | None
-) -> tuple[Tensor, list[Tensor]]:
-    """The log-probability of every outcome, and what the estimator gives there."""
+) -> tuple[Tensor, list[Tensor], bool]:
+    """The log-probability of every outcome, what the estimator gives there, and whether any noise was integrated."""
+    integrated = False
     done: list[tuple[Tensor, list[Tensor]]] = []
     begun: list[tuple[Tensor, list[Tensor]]] = [(torch.zeros(1, dtype=torch.float64), [])]
     while begun:
@@ -112,6 +124,7 @@ def _explore(
         try:
             done.append((log_mass, _run(estimator, f, inputs, known, len(log_mass), side_by_side)))
         except _More as draw:
+            integrated |= draw.continuous
             parent, classes, log_mass = _continued(draw.log_probs, log_mass)
             known = [*(each[parent] for each in known), classes]
             size = side_by_side or 1
@@ -124,7 +137,7 @@ def _explore(
                 "or a larger limit."
             )
     masses, found = zip(*done, strict=True)
-    return torch.cat(masses), [torch.cat(each) for each in zip(*found, strict=True)]
+    return torch.cat(masses), [torch.cat(each) for each in zip(*found, strict=True)], integrated
 
 
 def _continued(log_probs: Tensor, log_mass: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -164,8 +177,8 @@ def _run(
 class _More(Exception):
     """There is a draw that is not known yet."""
 
-    def __init__(self, log_probs: Tensor) -> None:
-        self.log_probs = log_probs
+    def __init__(self, log_probs: Tensor, continuous: bool) -> None:
+        self.log_probs, self.continuous = log_probs, continuous
 
 
 class _Entangled(Exception):
@@ -201,6 +214,8 @@ class _Draws(TorchDispatchMode):
             return self.one_hot(args[0])
         if func is ops.softhot.relaxed_sample.default and args[3] == "straight":
             return args[0].softmax(-1), self.one_hot(args[0])
+        if func is ops.softhot.relaxed_sample.default and args[0].shape[-1] == 2:
+            return self.relaxed(args[0], args[1], args[3])
         if func is ops.aten.multinomial.default and (args[1] == 1 or args[2:3] == (True,)):
             log_probs = args[0].log()[..., None, :]
             return self.classes(log_probs.expand(*args[0].shape[:-1], args[1], -1))
@@ -223,7 +238,19 @@ class _Draws(TorchDispatchMode):
     def one_hot(self, logits: Tensor) -> Tensor:
         return one_hot(self.classes(logits), logits.shape[-1]).to(logits.dtype)
 
-    def classes(self, logits: Tensor) -> Tensor:
+    def relaxed(self, logits: Tensor, temperature: Tensor, also: str) -> tuple[Tensor, Tensor]:
+        """What the operator gives, at a node of the noise."""
+        nodes = _NODES.to(logits.device)
+        log_probs = logits.to(torch.float64).log_softmax(-1)
+        weight = -softplus(nodes) - softplus(-nodes)
+        chosen = self.classes((log_probs[..., None] + weight).flatten(-2), continuous=True)
+        hard = one_hot(chosen // len(nodes), 2)
+        behind = softplus(nodes[chosen % len(nodes)][..., None] - log_probs)
+        log = tempered(torch.where(hard > 0, 0.0, -behind), temperature).log_softmax(-1)
+        other = log if also == "log" else hard if also else log.new_empty(0)
+        return log.exp().to(logits.dtype), other.to(logits.dtype)
+
+    def classes(self, logits: Tensor, continuous: bool = False) -> Tensor:
         """The known classes of the next draw, of the shape of its logits but for the classes."""
         shape, axis = list(logits.shape[:-1]), 0
         if self.side_by_side is None:
@@ -235,6 +262,6 @@ class _Draws(TorchDispatchMode):
         classes = next(self.known, None)
         if classes is None:
             rows = logits.flatten(1, -2) if logits.dim() > 2 else logits[:, None]
-            raise _More(rows[: self.count].to(torch.float64).log_softmax(-1))
+            raise _More(rows[: self.count].to(torch.float64).log_softmax(-1), continuous)
         classes = classes.reshape(logits.shape[:-1])
         return classes[0] if self.side_by_side is None else classes.movedim(0, axis)
