@@ -28,7 +28,7 @@ from softhot.testing.statistics import assert_mean
 __all__ = ["Beside", "Measurement", "Method", "integrand", "measure", "numbers", "theta"]
 
 Method = Literal["enumerated", "integrated", "drawn"]
-_EXACT: dict[Method, float] = {"enumerated": 1e-10, "integrated": 1e-5}  # relative to the root mean square
+_EXACT: dict[Method, float] = {"enumerated": 1e-10, "integrated": 1e-6}  # relative to the root mean square
 
 
 @dataclass(frozen=True)
