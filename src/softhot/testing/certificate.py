@@ -213,9 +213,11 @@ def _shapes(estimator: Estimator) -> str | None:
             return f"{where} the value is of {value.dtype} and shape {tuple(value.shape)}"
         if not (value.isfinite().all() and slope.isfinite().all()):
             return f"{where} the value or the gradient is not finite"
-        corner = torch.equal(seen[0], (seen[0] == seen[0].amax(-1, keepdim=True)).to(dtype))
-        if corner != (estimator.sample == "hard"):
-            return f"sample={estimator.sample!r}, but f is {'' if corner else 'not '}evaluated at one-hot vectors"
+        hard = [torch.equal(z, (z == z.amax(-1, keepdim=True)).to(dtype)) for z in seen]
+        if hard[0] != (estimator.sample == "hard"):
+            return f"sample={estimator.sample!r}, but f is {'' if hard[0] else 'not '}evaluated at one-hot vectors"
+        if not estimator.differentiable and not all(hard):
+            return "differentiable=False, but f is evaluated inside the simplex too"
     return None
 
 
@@ -233,7 +235,7 @@ def _sizes(estimator: Estimator) -> list[tuple[int, int]]:
 
 
 def _called(estimator: Estimator, logits: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
-    """Where f is evaluated, the value and the gradient."""
+    """Where f is evaluated before the backward pass, the value and the gradient."""
     leaf = logits.clone().requires_grad_()
     f, seen = integrand(estimator, theta(*logits.shape[-2:])), []
 
@@ -242,8 +244,9 @@ def _called(estimator: Estimator, logits: Tensor) -> tuple[list[Tensor], Tensor,
         return f(z)
 
     value = estimator(recording, leaf, generator=torch.Generator().manual_seed(0))
+    points = list(seen)
     (slope,) = torch.autograd.grad(value.sum(), leaf, allow_unused=True, materialize_grads=True)
-    return seen, value, slope
+    return points, value, slope
 
 
 def _randomness(estimator: Estimator, classes: int) -> str | None:

@@ -125,28 +125,27 @@ def _explore(
             done.append((log_mass, _run(estimator, f, inputs, known, len(log_mass), side_by_side)))
         except _More as draw:
             integrated |= draw.continuous
-            parent, classes, log_mass = _continued(draw.log_probs, log_mass)
+            left = limit - sum(len(each[0]) for each in done + begun)
+            parent, classes, log_mass = _continued(draw.log_probs, log_mass, left)
             known = [*(each[parent] for each in known), classes]
             size = side_by_side or 1
-            begun += zip(
-                log_mass.split(size), map(list, zip(*(k.split(size) for k in known), strict=True)), strict=True
-            )
-        if sum(len(each[0]) for each in done + begun) > limit:
-            raise NotEnumerable(
-                f"{type(estimator).__name__} has more than {limit:,} outcomes; use fewer draws, variables or classes, "
-                "or a larger limit."
-            )
+            pieces = zip(*(each.split(size) for each in known), strict=True)
+            begun += zip(log_mass.split(size), map(list, pieces), strict=True)
     masses, found = zip(*done, strict=True)
     return torch.cat(masses), [torch.cat(each) for each in zip(*found, strict=True)], integrated
 
 
-def _continued(log_probs: Tensor, log_mass: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _continued(log_probs: Tensor, log_mass: Tensor, limit: int) -> tuple[Tensor, Tensor, Tensor]:
     """What each outcome so far, with log_probs of shape (outcomes, variables, classes), may become by one more draw."""
     parent = torch.arange(len(log_mass))
     classes = parent.new_empty(len(log_mass), 0)
     for variable in range(log_probs.shape[1]):
         row = log_probs[parent, variable]
         before, k = (row > -math.inf).nonzero(as_tuple=True)
+        if len(k) > limit:
+            raise NotEnumerable(
+                "there are more outcomes than the limit; use fewer draws, variables or classes, or a larger limit."
+            )
         parent, log_mass = parent[before], log_mass[before] + row[before, k]
         classes = torch.cat((classes[before], k[:, None]), 1)
     return parent, classes, log_mass
