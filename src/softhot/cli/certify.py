@@ -39,7 +39,8 @@ def certificates(
     chosen = {name: _instance(name) for name in names or ESTIMATORS}
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     found: list[Certificate] = []
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         bar = progress.add_task("certifying", total=len(chosen))
         for name, one in chosen.items():
             progress.update(bar, description=name)
@@ -57,6 +58,8 @@ def _instance(name: str) -> Estimator:
     module, colon, attribute = name.partition(":")
     if not colon:
         return estimator(name)()
+    if not module or not attribute:
+        raise ValueError(f"{name!r} names no module or no class; use module:Class.")
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
@@ -90,7 +93,7 @@ def _record(one: Certificate) -> dict[str, Any]:
 def _print(found: Sequence[Certificate]) -> None:
     console = Console()
     console.width = max(console.width, _WIDTH)  # numbers are not cut off where there is no terminal
-    title = "Gradients to the logits of N variables of K classes, relative to the true one: exact, or ± standard error"
+    title = "The gradient to N x K logits, relative to the true one: exact, or of draws ± standard error"
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     for column in ("estimator", "N x K", "unbiased"):
         table.add_column(column, no_wrap=True)
