@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import pytest
 import torch
 from scipy.integrate import quad
@@ -25,6 +26,7 @@ from softhot.estimators import (
     Integrand,
     LeaveOneOut,
     LocalExpectation,
+    MuProp,
     Rebar,
     ReinMax,
     ReinMaxRao,
@@ -355,3 +357,49 @@ def test_mistakes_are_found_for_the_right_reason(mistake: str) -> None:
     assert not found.passed
     faults = {name: fault or "" for name, fault in found.faults}
     assert re.search(reason, faults.get(check, "")), faults
+
+
+def test_noise_of_another_library_is_found() -> None:
+    source = np.random.default_rng(0)
+
+    def draw(logits: Tensor, generator: torch.Generator | None) -> Tensor:
+        noise = torch.from_numpy(source.gumbel(size=logits.shape)).to(logits.dtype)
+        return one_hot((logits + noise).argmax(-1), logits.shape[-1]).to(logits.dtype)
+
+    faults = {name: fault or "" for name, fault in certify(Mine(draw)).faults}
+    assert "with the same generator it gives another value" in faults["randomness"]
+
+
+def test_a_slope_that_is_said_not_to_be_needed() -> None:
+    class Taylor(MuProp):
+        differentiable: ClassVar[bool] = False
+
+    (fault,) = certify(Taylor()).faults
+    assert fault.name == "call"
+    assert "MuProp needs the slope of f" in (fault.fault or "")
+
+
+def test_a_biased_gradient_must_not_point_away_from_the_truth() -> None:
+    class Backwards(StraightThrough):
+        def __call__(self, f: Integrand, logits: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+            value = super().__call__(f, logits, generator=generator)
+            backwards = super().__call__(f, 2 * logits.detach() - logits, generator=generator)
+            return backwards + (value - backwards).detach()
+
+    faults = {name: fault or "" for name, fault in certify(Backwards()).faults}
+    assert re.search(r"points away from the true one: the cosine is -0\.\d", faults["gradient"])
+
+
+def test_a_claim_to_be_unbiased() -> None:
+    class Claims(StraightThroughGumbelSoftmax):
+        unbiased: ClassVar[bool] = True
+
+    found = certify(Claims())
+    assert not found.unbiased
+    faults = {name: fault or "" for name, fault in found.faults}
+    assert "standard errors" in faults["gradient"]
+
+
+def test_nan_is_named() -> None:
+    with pytest.raises(ValueError, match="logits that hold NaN; use torch.isfinite"):
+        exact_moments(LeaveOneOut(samples=2), cubic, LOGITS * math.nan)

@@ -102,7 +102,7 @@ def exact_moments(
         log_mass, outcomes, integrated = _explore(estimator, f, inputs, limit, _SIDE_BY_SIDE)
     except _Entangled:
         log_mass, outcomes, integrated = _explore(estimator, f, inputs, limit, None)
-    value, gradient, *rest = (_moments(each, log_mass.exp()) for each in outcomes)
+    value, gradient, *rest = (_moments(each, log_mass.exp().to(each.device)) for each in outcomes)
     return ExactMoments(value, gradient, tuple(rest), len(log_mass), integrated)
 
 
@@ -142,6 +142,10 @@ def _continued(log_probs: Tensor, log_mass: Tensor, limit: int) -> tuple[Tensor,
     for variable in range(log_probs.shape[1]):
         row = log_probs[parent, variable]
         before, k = (row > -math.inf).nonzero(as_tuple=True)
+        if not len(k):
+            raise ValueError(
+                "draws are from logits that hold NaN; use torch.isfinite to find where it comes from."
+            )
         if len(k) > limit:
             raise NotEnumerable(
                 "there are more outcomes than the limit; use fewer draws, variables or classes, or a larger limit."
@@ -261,6 +265,6 @@ class _Draws(TorchDispatchMode):
         classes = next(self.known, None)
         if classes is None:
             rows = logits.flatten(1, -2) if logits.dim() > 2 else logits[:, None]
-            raise _More(rows[: self.count].to(torch.float64).log_softmax(-1), continuous)
-        classes = classes.reshape(logits.shape[:-1])
+            raise _More(rows[: self.count].to(torch.float64).log_softmax(-1).cpu(), continuous)
+        classes = classes.reshape(logits.shape[:-1]).to(logits.device)
         return classes[0] if self.side_by_side is None else classes.movedim(0, axis)
