@@ -401,5 +401,5 @@ def test_a_claim_to_be_unbiased() -> None:
 
 
 def test_nan_is_named() -> None:
-    with pytest.raises(ValueError, match="logits that hold NaN; use torch.isfinite"):
+    with pytest.raises(ValueError, match=r"logits that hold NaN; use torch\.isfinite"):
         exact_moments(LeaveOneOut(samples=2), cubic, LOGITS * math.nan)
