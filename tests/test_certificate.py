@@ -81,6 +81,8 @@ def test_a_pair_of_draws_has_the_moments_of_enumeration_by_hand(logits: Tensor) 
     torch.testing.assert_close(found.gradient.mean, mean)
     torch.testing.assert_close(found.gradient.mean, exact_gradient(cubic, logits))
     torch.testing.assert_close(found.gradient.variance, square - mean**2)
+    alone = exact_moments(LeaveOneOut(samples=2), cubic, logits, side_by_side=False)
+    torch.testing.assert_close(alone.gradient, found.gradient)
 
 
 def jacobian(probs: Tensor) -> Tensor:
@@ -318,7 +320,7 @@ class Wrong(Estimator):
         value = f(z)
         log_q = (z * logits.log_softmax(-1)).sum((-1, -2)) if self.mistake == "-inf" else log_mass(z, logits).sum(-1)
         times = {"own cost": 1.0, "sign": -2.0}.get(self.mistake, 2.0)  # n / (n - 1)
-        advantage = times * (value - value.mean(0)).detach()
+        advantage = times * (value - value.mean(None if self.mistake == "shared" else 0)).detach()
         if self.mistake == "detached":
             value = value.detach()
         estimate = (value + advantage * (log_q - log_q.detach())).mean(0)
@@ -341,6 +343,7 @@ MISTAKES = {
     "dtype": ("shapes and types", r"with logits of torch.float32 .* the value is of torch.float64"),
     "soft": ("value", "its mean is"),
     "-inf": ("impossible classes", "not finite"),
+    "shared": ("batch", "in a batch and .* alone; do not mix elements of the batch"),
     "generator": ("randomness", "it draws from torch's default generator"),
     "raises": ("call", "it raises RuntimeError: of no use"),
 }

@@ -24,6 +24,7 @@ from torch.nn.functional import cosine_similarity
 
 from softhot.estimators import Estimator
 from softhot.testing.measurement import Measurement, Method, integrand, measure, numbers, theta
+from softhot.testing.outcomes import NotEnumerable, exact_moments
 
 __all__ = ["Certificate", "Check", "Figures", "certify"]
 
@@ -137,6 +138,7 @@ def certify(estimator: Estimator, name: str = "", *, draws: int = 20_000, seed: 
         "impossible classes": lambda: _impossible(estimator, classes, draws, seed),
         "shapes and types": lambda: _shapes(estimator),
         "cost": lambda: _cost(estimator),
+        "batch": lambda: _batch(estimator),
         "randomness": lambda: _randomness(estimator, classes),
     }
     faults = tuple(Check(what, _attempted(check)) for what, check in checks.items())
@@ -228,6 +230,23 @@ def _cost(estimator: Estimator) -> str | None:
         if made != stated:
             return f"{stated} evaluations of f are stated for N={latents} and K={classes}, and {made:g} are made"
     return None
+
+
+def _batch(estimator: Estimator) -> str | None:
+    shape = 1, estimator.classes or 2
+    f = integrand(estimator, theta(*shape))
+    try:
+        beside, alone = (
+            exact_moments(estimator, f, numbers(*shape), side_by_side=many).gradient for many in (True, False)
+        )
+    except NotEnumerable:
+        return None
+    if torch.allclose(beside.mean, alone.mean):
+        return None
+    return (
+        f"the mean gradient is {beside.mean.tolist()} in a batch and {alone.mean.tolist()} alone; do not mix elements "
+        "of the batch, such as in a baseline that all of them share"
+    )
 
 
 def _sizes(estimator: Estimator) -> list[tuple[int, int]]:

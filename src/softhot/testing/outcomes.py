@@ -75,6 +75,7 @@ def exact_moments(
     parameters: Sequence[Tensor] = (),
     *,
     limit: int = 25_000,
+    side_by_side: bool = True,
 ) -> ExactMoments:
     r"""The exact mean and variance of what one call of an estimator gives, over all outcomes of its draws.
 
@@ -85,6 +86,7 @@ def exact_moments(
         logits: of shape (N, K), in float64 for moments to rounding.
         parameters: of f, to which the estimate has a gradient as well.
         limit: the largest number of outcomes that is tried.
+        side_by_side: run them as a batch; one by one is slower, and for an estimator or f that takes no batch.
 
     Raises:
         NotEnumerable: A ValueError, if the estimator draws anything continuous but Gumbel noise of two classes, or has
@@ -99,7 +101,7 @@ def exact_moments(
     """
     inputs = [part.detach() for part in (logits, *parameters)]
     try:
-        log_mass, outcomes, integrated = _explore(estimator, f, inputs, limit, _SIDE_BY_SIDE)
+        log_mass, outcomes, integrated = _explore(estimator, f, inputs, limit, _SIDE_BY_SIDE if side_by_side else None)
     except _Entangled:
         log_mass, outcomes, integrated = _explore(estimator, f, inputs, limit, None)
     value, gradient, *rest = (_moments(each, log_mass.exp().to(each.device)) for each in outcomes)
@@ -143,9 +145,7 @@ def _continued(log_probs: Tensor, log_mass: Tensor, limit: int) -> tuple[Tensor,
         row = log_probs[parent, variable]
         before, k = (row > -math.inf).nonzero(as_tuple=True)
         if not len(k):
-            raise ValueError(
-                "draws are from logits that hold NaN; use torch.isfinite to find where it comes from."
-            )
+            raise ValueError("draws are from logits that hold NaN; use torch.isfinite to find where it comes from.")
         if len(k) > limit:
             raise NotEnumerable(
                 "there are more outcomes than the limit; use fewer draws, variables or classes, or a larger limit."
