@@ -336,7 +336,7 @@ class Wrong(Estimator):
 
 MISTAKES = {
     "sign": ("gradient", "is -1 times the truth: the sign is wrong"),
-    "own cost": ("gradient", "is 0.5 times the truth: .*baseline that contains its own cost"),
+    "own cost": ("gradient", "is 0.5 times the truth: .*a baseline contains its own cost"),
     "detached": ("parameters of f", "is 0 times the truth: there is none"),
     "cost": ("cost", "3 evaluations of f are stated for N=1 and K=2, and 2 are made"),
     "shape": ("shapes and types", r"the value is of torch.float64 and shape \(1,\)"),

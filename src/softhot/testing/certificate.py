@@ -167,7 +167,7 @@ def _value(estimator: Estimator, found: Measurement) -> str | None:
 def _gradient(estimator: Estimator, found: Measurement) -> str | None:
     side = found.gradient
     if estimator.unbiased:
-        return side.fault("the mean gradient")
+        return side.fault("the mean gradient", "the scale is wrong, or a baseline contains its own cost")
     cosine = cosine_similarity(side.mean.flatten(), side.truth.flatten(), 0).item()
     if not cosine > 0:
         return f"the mean gradient points away from the true one: the cosine is {cosine:.2g}"

@@ -58,22 +58,27 @@ class Beside:
             error = squares.std().item() / math.sqrt(len(squares))
         return self.variance.sum().item() / size, error / size
 
-    def fault(self, what: str) -> str | None:
-        """How the mean differs from the truth; None if it does not, beyond rounding or noise."""
+    def fault(self, what: str, shrunk: str = "the scale is wrong") -> str | None:
+        """How the mean differs from the truth; None if it does not, beyond rounding or noise.
+
+        Arguments:
+            what: the mean of what.
+            shrunk: what is the likely reason where it is a part of the truth.
+        """
         if not self.mean.isfinite().all():
             return f"{what} is not finite"
         if self.draws is not None:
             try:
                 assert_mean(self.draws.float(), self.truth)
             except AssertionError as error:
-                return f"{what} {self._relation()}: {error}"
+                return f"{what} {self._relation(shrunk)}: {error}"
             return None
         allowed = _EXACT[self.method] * (self.truth.square() + self.variance).sum().sqrt()
         if (self.mean - self.truth).abs().max() <= allowed:
             return None
-        return f"{what} {self._relation()}"
+        return f"{what} {self._relation(shrunk)}"
 
-    def _relation(self) -> str:
+    def _relation(self, shrunk: str) -> str:
         bias, noise = self.bias
         times = ((self.mean * self.truth).sum() / self.truth.square().sum()).item()
         rest = (self.mean - times * self.truth).norm().item() / self.truth.norm().item()
@@ -85,7 +90,7 @@ class Beside:
         elif abs(times) < 0.01:
             why = ": there is none"
         elif 0 < times < 1:
-            why = ": a wrong scale, or a baseline that contains its own cost"
+            why = f": {shrunk}"
         return f"is {times:.3g} times the truth{why}"
 
 
