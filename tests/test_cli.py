@@ -160,6 +160,7 @@ def test_control_c_keeps_the_descents_that_are_done(capsys, monkeypatch, tmp_pat
         (["train", "--binarise", "treshold"], "did you mean 'threshold'"),
         (["train", "--temperature", "0"], "temperature=0.0"),
         (["train", "--resume"], "no run to resume"),
+        (["certify", "zgr", "--draws", "9"], "draws=9 are too few"),
         (["compare", "--estimator", "reinmax", "--term", "concrete"], "go together"),
         (["compare", "--seeds", "0"], "--seeds 0"),
         (["compare", "--workers", "0"], "--workers 0"),
@@ -215,6 +216,76 @@ def test_control_c_is_one_line_and_keeps_what_is_finished(capsys, monkeypatch, t
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path)
     assert main(["train", *TINY, "--out", "run", "--resume"]) == 0
+
+
+MINE = """
+from softhot.estimators import LeaveOneOut, StraightThrough
+
+class Dear(LeaveOneOut):
+    def evaluations(self, latents, classes):
+        return self.samples + 1
+
+class Needy(StraightThrough):
+    def __init__(self, samples):
+        pass
+
+many = StraightThrough(samples=2)
+unrelated = 3
+"""
+
+
+def test_certify_prints_figures_and_verdicts(capsys):
+    assert main(["certify", "leave-one-out", "reinmax", "st-gumbel-softmax", "--draws", "1000"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 100
+    rows = [line.split() for line in lines[2:]]
+    assert rows[0] == ["leave-one-out", "2", "x", "3", "yes", "0.0000", "2.5473", "6,561", "outcomes", "4", "right"]
+    assert rows[1] == ["reinmax", "2", "x", "3", "no", "0.0833", "8.0708", "9", "outcomes", "1", "right"]
+    assert rows[2][:5] == ["st-gumbel-softmax", "2", "x", "3", "no"]
+    assert rows[2][-4:] == ["1,000", "draws", "1", "right"]
+    assert rows[3] == ["2", "x", "2", "no", "0.6609", "1.2556", "21,316", "nodes"]
+    assert len(rows) == 4
+
+
+def test_certify_finds_a_mistake_in_another_module(capsys, tmp_path):
+    (tmp_path / "of_mine.py").write_text(MINE)
+    assert main(["certify", "of_mine:Dear", "of_mine:many"]) == 1
+    text = capsys.readouterr().out
+    assert "wrong" in text
+    assert "of_mine:Dear, cost: 5 evaluations of f are stated for N=1 and K=2, and 4 are made" in text
+    assert text.count("right") == 1
+
+
+def test_certify_prints_the_same_for_a_program(capsys):
+    assert main(["certify", "zgr", "disarm", "--draws", "500", "--seed", "3", "--json"]) == 0
+    zgr, disarm = json.loads(capsys.readouterr().out)
+    assert (zgr["name"], zgr["passed"], zgr["unbiased"], zgr["evaluations"]) == ("zgr", True, False, 1)
+    assert zgr["figures"][0]["bias"] == pytest.approx(0.0833, abs=5e-5)
+    assert zgr["figures"][0]["method"] == "enumerated"
+    assert (disarm["figures"][0]["method"], disarm["figures"][0]["count"]) == ("drawn", 500)
+    assert set(disarm["checks"].values()) == {None}
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("reinmx", "did you mean 'reinmax'"),
+        ("no_such_module:Thing", "no_such_module:Thing cannot be imported: ModuleNotFoundError"),
+        ("broken_mine:Thing", "broken_mine:Thing cannot be imported: SyntaxError"),
+        ("right_mine:Thing", "right_mine:Thing cannot be imported: AttributeError"),
+        ("right_mine:unrelated", "right_mine:unrelated is no estimator; derive it"),
+        ("right_mine:Needy", "right_mine:Needy cannot be made without arguments"),
+        (":Thing", "':Thing' names no module"),
+    ],
+)
+def test_what_cannot_be_certified_is_one_line_and_status_2(capsys, tmp_path, name, message):
+    (tmp_path / "right_mine.py").write_text(MINE)
+    (tmp_path / "broken_mine.py").write_text("class :")
+    assert main(["certify", name]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert message in captured.err
+    assert captured.err.count("\n") == 1
 
 
 def test_no_arguments_print_help(capsys):

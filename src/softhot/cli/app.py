@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from softhot.cli.certify import certificates
 from softhot.cli.compare import compare
 from softhot.cli.entropy import entropy
 from softhot.cli.optimise import optimise
@@ -21,3 +22,4 @@ app.command(cls=Several)(entropy)
 app.command(cls=Several)(train)
 app.command(cls=Several)(compare)
 app.command(cls=Several)(optimise)
+app.command("certify", cls=Several)(certificates)
