@@ -35,6 +35,8 @@ def images():
         ({"temperature": -1.0}, "temperature=-1.0"),
         ({"learning_rate": float("nan")}, "learning_rate=nan"),
         ({"latents": 0}, "latents=0"),
+        ({"baseline": "runing"}, "did you mean 'running'"),
+        ({"control_learning_rate": 0.0}, "control_learning_rate=0.0"),
         ({"classes": 1}, "classes=1"),
         ({"epochs": 0}, "epochs=0"),
         ({"hidden": (0,)}, "hidden=0"),
@@ -58,9 +60,21 @@ def test_configurations_survive_json_and_have_their_own_id():
         Config.from_json({"latent": 3})
 
 
-@pytest.mark.parametrize("optimiser", ["adam", "radam"])
-def test_a_resumed_run_has_the_numbers_of_an_uninterrupted_one(tmp_path, optimiser):
-    config = dataclasses.replace(SMALL, optimiser=optimiser, final_temperature=0.3, binarise="dynamic", epochs=4)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"optimiser": "adam"},
+        {"optimiser": "radam"},
+        {"estimator": "rebar"},
+        {"estimator": "relax"},
+        {"estimator": "rodeo"},
+        {"estimator": "score-function", "baseline": "running"},
+        {"estimator": "score-function", "baseline": "learned"},
+    ],
+    ids=lambda settings: " ".join(settings.values()),
+)
+def test_a_resumed_run_has_the_numbers_of_an_uninterrupted_one(tmp_path, settings):
+    config = dataclasses.replace(SMALL, **settings, final_temperature=0.3, binarise="dynamic", epochs=4)
     whole = Session.start(config, tmp_path / "whole")
     expected = whole.train()
 
@@ -73,8 +87,9 @@ def test_a_resumed_run_has_the_numbers_of_an_uninterrupted_one(tmp_path, optimis
     resumed = Session.start(config, tmp_path / "broken", resume=True)
     assert resumed.run.epoch == 2
     assert resumed.train() == expected
-    for ours, theirs in zip(resumed.run.model.parameters(), whole.run.model.parameters(), strict=True):
-        assert torch.equal(ours, theirs)
+    for one, other in ((resumed.run.model, whole.run.model), (resumed.run.learner.control, whole.run.learner.control)):
+        for ours, theirs in zip(one.state_dict().values(), other.state_dict().values(), strict=True):
+            assert torch.equal(ours, theirs)
 
     def lines(folder):
         return [line.rsplit(",", 1)[0] for line in (tmp_path / folder / "metrics.csv").read_text().splitlines()]
@@ -86,6 +101,59 @@ def test_a_resumed_run_has_the_numbers_of_an_uninterrupted_one(tmp_path, optimis
         *("config.json", "metrics.csv", "checkpoint.safetensors", "scores.json"),
         *("reconstructions.png", "samples.png"),
     }
+
+
+class TestLearner:
+    @pytest.mark.parametrize(
+        "settings",
+        [
+            {"estimator": "relax"},
+            {"estimator": "rodeo"},
+            {"estimator": "score-function", "baseline": "running"},
+            {"estimator": "score-function", "baseline": "learned"},
+        ],
+        ids=lambda settings: " ".join(settings.values()),
+    )
+    def test_what_is_learned_saves_variance(self, images, settings):
+        run = Run(dataclasses.replace(SMALL, batch_size=25, **settings), images)
+        fresh = run.config.objective(run.temperature)
+        x = images.test[:8]
+        for _ in range(3):
+            run.train_epoch()
+        truth = reference(run.model, x)
+        before, after = (
+            measure(run.model, objective, x, truth)["encoder"].variance
+            for objective in (fresh, run.objective(run.temperature))
+        )
+        assert after < before / 4
+
+    def test_rebar_learns_temperature_and_weight_and_keeps_them(self, images):
+        run = Run(dataclasses.replace(SMALL, estimator="rebar"), images)
+        before = [value.item() for value in run.learner.estimator.relaxation()]
+        run.train_epoch()
+        after = [value.item() for value in run.learner.estimator.relaxation()]
+        assert all(one != other for one, other in zip(before, after, strict=True))
+        assert run.objective(run.temperature).estimator.relaxation is run.learner.control
+
+    def test_evaluation_and_measurement_teach_nothing(self, images):
+        run = Run(dataclasses.replace(SMALL, estimator="score-function", baseline="running"), images)
+        run.train_epoch()
+        before = [value.clone() for value in run.learner.control.buffers()]
+        evaluate(run, images.test)
+        x = images.test[:4]
+        measure(run.model, run.objective(run.temperature), x, reference(run.model, x))
+        assert all(map(torch.equal, before, run.learner.control.buffers()))
+        assert run.learner.control.training
+
+    def test_first_weights_depend_on_the_seed_alone(self):
+        config = dataclasses.replace(SMALL, estimator="score-function", baseline="learned")
+        torch.manual_seed(5)
+        state = torch.get_rng_state()
+        one, other = (config.make_estimator(1.0).baseline.hidden.weight for _ in range(2))
+        assert torch.equal(one, other)
+        assert torch.equal(torch.get_rng_state(), state)
+        third = dataclasses.replace(config, seed=1).make_estimator(1.0).baseline.hidden.weight
+        assert not torch.equal(one, third)
 
 
 def test_another_seed_gives_other_numbers(images):

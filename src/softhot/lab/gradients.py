@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from softhot.bounds import Objective
 from softhot.estimators import Exact, LeaveOneOut
+from softhot.lab.learner import held
 from softhot.lab.seeds import stream
 from softhot.lab.training import objective_of
 from softhot.problems.vae import CategoricalVAE
@@ -84,7 +85,8 @@ def measure(
     """The quality of an objective's gradient, for "encoder" and "decoder"."""
     if isinstance(objective.estimator, Exact) and objective.term.exact:
         draws = _BLOCKS  # there is no noise in it
-    many = _draws(model, objective, x, draws, stream(seed, "gradient"))
+    with held(objective.estimator):
+        many = _draws(model, objective, x, draws, stream(seed, "gradient"))
     return {part: quality(value, truth.gradient[part], truth.variance[part]) for part, value in many.items()}
 
 

@@ -137,7 +137,7 @@ def run_one(config: Config) -> dict[str, Any]:
         "temperature": config.temperature if config.tempered else None,
         "seed": config.seed,
         "data": f"{data.name}, {_pixels(data, config.binarise)}; {data.source}",
-        "bounds": config.objective(run.temperature).bounds,
+        "bounds": run.objective(run.temperature).bounds,
         "unbiased": kind.unbiased,
         "sample": kind.sample,
         **dataclasses.asdict(scores),
@@ -193,9 +193,8 @@ def _about(study: Plan, command: str) -> dict[str, Any]:
 
 def _gradient(run: Run, x: torch.Tensor) -> tuple[dict[str, Any], str]:
     truth = reference(run.model, x)
-    found = measure(
-        run.model, run.config.objective(run.temperature), x, truth, draws=GRADIENT_DRAWS, seed=run.config.seed
-    )
+    objective = run.objective(run.temperature)
+    found = measure(run.model, objective, x, truth, draws=GRADIENT_DRAWS, seed=run.config.seed)
     return {part: dataclasses.asdict(value) for part, value in found.items()}, truth.how
 
 
