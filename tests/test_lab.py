@@ -7,12 +7,13 @@ import pytest
 import torch
 
 from softhot.bounds import Objective
-from softhot.estimators import Exact, LeaveOneOut, StraightThrough
+from softhot.estimators import Exact
 from softhot.lab import checkpoint, study
 from softhot.lab.config import Config
 from softhot.lab.entropies import curves, entropies
-from softhot.lab.gradients import measure, quality, reference
+from softhot.lab.gradients import measure, reference
 from softhot.lab.single import Session
+from softhot.lab.targets import VaeTarget
 from softhot.lab.training import Run, evaluate
 from softhot.problems.data import load, prepare
 from softhot.testing import assert_mean
@@ -116,14 +117,15 @@ class TestLearner:
     )
     def test_what_is_learned_saves_variance(self, images, settings):
         run = Run(dataclasses.replace(SMALL, batch_size=25, **settings), images)
-        fresh = run.config.objective(run.temperature)
+        fresh = run.config.make_estimator(run.temperature)
         x = images.test[:8]
         for _ in range(3):
             run.train_epoch()
-        truth = reference(run.model, x)
+        target = VaeTarget(run.model, x)
+        truth = reference(target)
         before, after = (
-            measure(run.model, objective, x, truth)["encoder"].variance
-            for objective in (fresh, run.objective(run.temperature))
+            measure(target, estimator, truth).parts["encoder"].variance
+            for estimator in (fresh, run.learner.at(run.temperature))
         )
         assert after < before / 4
 
@@ -140,8 +142,8 @@ class TestLearner:
         run.train_epoch()
         before = [value.clone() for value in run.learner.control.buffers()]
         evaluate(run, images.test)
-        x = images.test[:4]
-        measure(run.model, run.objective(run.temperature), x, reference(run.model, x))
+        target = VaeTarget(run.model, images.test[:4])
+        measure(target, run.learner.at(run.temperature), reference(target))
         assert all(map(torch.equal, before, run.learner.control.buffers()))
         assert run.learner.control.training
 
@@ -241,62 +243,6 @@ def test_a_folder_is_not_written_over(tmp_path):
         Session.start(SMALL, tmp_path)
     with pytest.raises(ValueError, match="no run to resume"):
         Session.start(SMALL, tmp_path / "new", resume=True)
-
-
-class TestGradients:
-    def test_quality_is_what_its_definition_says(self):
-        generator = torch.Generator().manual_seed(0)
-        truth = torch.tensor([3.0, 4.0])
-        shift, deviation = torch.tensor([1.0, 0.0]), 2.0
-        draws = truth + shift + deviation * torch.randn(20_000, 2, generator=generator)
-        found = quality(draws, truth)
-        assert abs(found.bias - 1 / 5) < 5 * found.bias_se
-        assert 0 < found.bias_se < 0.02
-        assert found.variance == pytest.approx(2 * deviation**2 / 25, rel=0.05)
-        assert found.snr == pytest.approx((truth + shift).norm().item() / (deviation * 2**0.5), rel=0.05)
-        assert found.cosine_of_mean == pytest.approx((4 * 3 + 4 * 4) / (5 * 32**0.5), abs=0.01)
-
-    def test_the_noise_of_the_mean_is_not_bias(self):
-        generator = torch.Generator().manual_seed(0)
-        truth = torch.ones(500) / 500**0.5
-        draws = truth + torch.randn(64, 500, generator=generator)
-        naive = (draws.mean(0) - truth).norm().item()
-        assert naive > 2
-        assert quality(draws, truth).bias < naive / 2
-
-    def test_z_is_noise_without_bias_and_large_with_it(self):
-        generator = torch.Generator().manual_seed(0)
-        truth = torch.ones(200) / 200**0.5
-        noise = torch.randn(300, 64, 200, generator=generator) / 200**0.5
-        fair = torch.tensor([quality(truth + one, truth).bias_z for one in noise])
-        assert (fair > 2).float().mean() < 0.08
-        assert (fair < 0).float().mean() > 0.3  # the squared bias is around zero, not above it
-        assert min(quality(1.5 * truth + one, truth).bias_z for one in noise[:50]) > 5
-
-    def test_too_few_draws_are_refused(self):
-        with pytest.raises(ValueError, match="too few"):
-            quality(torch.ones(3, 2), torch.ones(2))
-
-    def test_references_agree_and_biased_estimators_show(self, images):
-        run = Run(SMALL, images)
-        for _ in range(2):
-            run.train_epoch()
-        x = images.test[:8]
-        exact, sampled = reference(run.model, x), reference(run.model, x, limit=1, draws=64)
-        assert exact.how == "exact"
-        assert sampled.how == "leave-one-out, 64 x 16 draws"
-        for part, truth in exact.gradient.items():
-            distance = (truth - sampled.gradient[part]).square().sum().item()
-            assert distance < 9 * sampled.variance[part]
-        unbiased = measure(run.model, Objective(LeaveOneOut()), x, exact)
-        biased = measure(run.model, Objective(StraightThrough()), x, exact, draws=256)
-        perfect = measure(run.model, Objective(Exact()), x, exact)
-        assert perfect["encoder"].bias < 1e-5
-        assert perfect["decoder"].cosine == pytest.approx(1.0)
-        assert perfect["encoder"].bias_z == 0
-        for fair in (unbiased["encoder"], unbiased["decoder"], biased["decoder"]):
-            assert fair.bias_z < 4
-        assert biased["encoder"].bias_z > 4
 
 
 class TestStudy:

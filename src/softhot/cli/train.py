@@ -41,6 +41,9 @@ def train(
     epochs: options.Epochs = None,
     seed: Annotated[int, typer.Option(help="Seed of weights, order and noise.")] = 0,
     out: options.Out = None,
+    keep_every: Annotated[
+        int | None, typer.Option(help="Epochs between checkpoints that are kept, for softhot gradients --run.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
 ) -> None:
     """Train one categorical VAE, and write its metrics, checkpoint and pictures."""
@@ -66,6 +69,8 @@ def train(
         epochs=epochs,
         seed=seed,
     )
+    if keep_every is not None and keep_every < 1:
+        raise ValueError(f"--keep-every {keep_every} keeps nothing; use --keep-every 1 or more, or leave it out.")
     folder = out or Path("results") / f"train-{Path(data).name}-{config.estimator}-{config.term}-{seed}"
     session = Session.start(config, folder, resume=resume)
     console = Console()
@@ -79,7 +84,7 @@ def train(
             text = f"objective {epoch.objective:8.3f}  discrete ELBO (valid) {epoch.valid_elbo:8.3f}"
             progress.update(bar, completed=epoch.epoch, description=text)
 
-        scores = session.train(watch)
+        scores = session.train(watch, keep_every=keep_every)
     exact = "" if scores.log_likelihood is None else f", exact log-likelihood {scores.log_likelihood:.3f}"
     console.print(
         f"test, nats per image: objective {scores.objective:.3f}, discrete ELBO {scores.elbo:.3f}, "

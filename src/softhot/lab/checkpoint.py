@@ -17,8 +17,10 @@ from softhot import __version__
 from softhot.lab.config import Config
 from softhot.lab.files import replace
 from softhot.lab.training import Run
+from softhot.problems.data import load as load_images
+from softhot.problems.data import prepare
 
-__all__ = ["restore", "save"]
+__all__ = ["load", "restore", "save"]
 
 
 def save(run: Run, path: Path) -> None:
@@ -35,6 +37,18 @@ def save(run: Run, path: Path) -> None:
     replace(path, lambda beside: save_file(tensors, beside, metadata=about))
 
 
+def load(path: Path) -> Run:
+    """The run of a checkpoint, in its state.
+
+    Raises:
+        ValueError: If the file is missing or broken, or the data of the run cannot be read.
+    """
+    config = _config(_read(path)[1])
+    run = Run(config, prepare(load_images(config.data), config.binarise))
+    restore(run, path)
+    return run
+
+
 def restore(run: Run, path: Path) -> None:
     """Bring a fresh run to the state of a checkpoint.
 
@@ -43,7 +57,7 @@ def restore(run: Run, path: Path) -> None:
             go on from a shorter one, if its temperature is constant.
     """
     tensors, about = _read(path)
-    theirs, ours = Config.from_json(json.loads(about["config"])), run.config
+    theirs, ours = _config(about), run.config
     if theirs.final_temperature is None:
         theirs = dataclasses.replace(theirs, epochs=ours.epochs)
     different = [
@@ -68,6 +82,10 @@ def restore(run: Run, path: Path) -> None:
     run.epoch = int(about["epoch"])
     if run.epoch > ours.epochs:
         raise ValueError(f"{str(path)!r} has {run.epoch} epochs already; use --epochs {run.epoch} or more.")
+
+
+def _config(about: dict[str, Any]) -> Config:
+    return Config.from_json(json.loads(about["config"]))
 
 
 def _modules(run: Run) -> dict[str, nn.Module]:

@@ -29,6 +29,7 @@ from softhot.kl import ALIASES, term
 from softhot.lab.config import Config
 from softhot.lab.files import jsonable, make_folder, read_json, write_csv, write_json
 from softhot.lab.gradients import measure, reference
+from softhot.lab.targets import VaeTarget
 from softhot.lab.training import Run, evaluate, few
 from softhot.problems.data import Binarised, ImageData, load, prepare
 
@@ -192,10 +193,10 @@ def _about(study: Plan, command: str) -> dict[str, Any]:
 
 
 def _gradient(run: Run, x: torch.Tensor) -> tuple[dict[str, Any], str]:
-    truth = reference(run.model, x)
-    objective = run.objective(run.temperature)
-    found = measure(run.model, objective, x, truth, draws=GRADIENT_DRAWS, seed=run.config.seed)
-    return {part: dataclasses.asdict(value) for part, value in found.items()}, truth.how
+    target = VaeTarget(run.model, x, run.config.make_term())
+    truth = reference(target)
+    found = measure(target, run.learner.at(run.temperature), truth, draws=GRADIENT_DRAWS, seed=run.config.seed)
+    return {part: dataclasses.asdict(value) for part, value in found.parts.items()}, truth.how
 
 
 @lru_cache(maxsize=2)
