@@ -93,7 +93,7 @@ def diagnose(
         estimators: names, estimators, or estimators by label. What an estimator has learned is used as it is.
         term: the KL term, or its name; one other than the categorical counts as bias.
         draws: of each gradient, 32 or more.
-        learn: steps that an estimator with a baseline or control variate learns before, on the batch.
+        learn: steps that an estimator with a baseline or control variate learns before, on the batch; it is changed.
         seed: of the draws.
         limit: the most configurations that are enumerated for the true gradient.
         reference_draws: that stand for it otherwise, each leave-one-out with 16 samples.
@@ -184,9 +184,9 @@ def _learn(target: Target, estimator: Estimator, steps: int, seed: int) -> None:
     if not [*learner.control.state_dict()]:
         return
     noise = stream(seed, "learn")
-    for _ in range(steps):
+    for step in range(steps):
         target.value(estimator, noise, learn=True)
-        learner.step()
+        learner.step(_LEARNING_RATE * (1 - step / steps))  # it comes to rest
 
 
 def _diagnosis(name: str, estimator: Estimator, target: Target, truth: Reference, draws: int, seed: int) -> Diagnosis:

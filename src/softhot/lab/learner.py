@@ -40,9 +40,11 @@ class Learner:
         own = {item.name for item in dataclasses.fields(self.estimator)}
         return dataclasses.replace(self.estimator, **{"temperature": temperature} if "temperature" in own else {})
 
-    def step(self) -> None:
+    def step(self, learning_rate: float | None = None) -> None:
         """Move the control along the slopes that ``learn`` has left, and clear them."""
         if self.optimiser is not None:
+            for group in self.optimiser.param_groups:
+                group["lr"] = learning_rate or group["lr"]
             self.optimiser.step()
             self.optimiser.zero_grad()
 

@@ -108,7 +108,7 @@ def stages(folder: Path) -> Iterator[Run]:
     paths = sorted((folder / KEPT).glob("*.safetensors"))
     if not paths:
         raise ValueError(
-            f"{str(folder)!r} holds no checkpoints along a run; make them by softhot train --out {folder} --keep-every 1."
+            f"{str(folder)!r} holds no checkpoints along a run; train it with --keep-every 1 to keep one of every epoch."
         )
     run = checkpoint.load(paths[-1])
     yield Run(run.config, run.images)
