@@ -17,13 +17,14 @@ from softhot.estimators import (
     Exact,
     GumbelSoftmax,
     Integrand,
+    InvertibleGaussian,
     LeaveOneOut,
     ReinMax,
     StraightThrough,
     StraightThroughGumbelSoftmax,
 )
 from softhot.functional import relaxed_mean
-from softhot.kl import TERMS, Categorical, DiscreteMass, Relaxed, RelaxedPosterior, Term
+from softhot.kl import TERMS, Categorical, DiscreteMass, Gaussian, Relaxed, RelaxedPosterior, Term
 from softhot.testing import assert_mean, exact_gradient, exact_value
 
 # a model of two variables of three classes, whose likelihoods are random tables for three data points
@@ -283,6 +284,16 @@ def test_classes_that_posterior_and_prior_exclude(objective: Objective) -> None:
         torch.testing.assert_close(value, exact)
 
 
+def test_the_gaussian_objective_has_the_mean_of_its_exact_form() -> None:
+    estimator = InvertibleGaussian(samples=2, temperature=0.7, scale=1.5, delta=2.0)
+    sampled, exact = (Objective(estimator, Gaussian(exact=e, scale=1.5, delta=2.0)) for e in (False, True))
+    assert exact.bounds == sampled.bounds == "the log-likelihood of the relaxed model"
+    # the same draws, so that what differs is the divergence
+    values = [o(log_likelihood, many(LOGITS), PRIOR, generator=seeded()) for o in (sampled, exact)]
+    assert_mean(values[0] - values[1], torch.zeros(BATCH, dtype=torch.float64))
+    assert_mean(gradient_draws(sampled) - gradient_draws(exact), torch.zeros(BATCH, LATENTS, CLASSES))
+
+
 # what goes together
 
 APART: list[tuple[Estimator, Term, str]] = [
@@ -292,6 +303,15 @@ APART: list[tuple[Estimator, Term, str]] = [
     (StraightThroughGumbelSoftmax(), Relaxed(exact=False), "use the term's exact form"),
     (StraightThroughGumbelSoftmax(), DiscreteMass(exact=False), "use the term's exact form"),
     (GumbelSoftmax(), Categorical(exact=False), "use the categorical term"),
+    (GumbelSoftmax(), Gaussian(), "a variable of normal noise, and the estimator's is of gumbel noise"),
+    (InvertibleGaussian(), Relaxed(), "a variable of gumbel noise, and the estimator's is of normal noise"),
+    (InvertibleGaussian(), DiscreteMass(exact=False), "of gumbel noise"),
+    (
+        InvertibleGaussian(scale=2.0),
+        Gaussian(),
+        "scale 1 and delta 1, and the estimator's is of scale 2 and delta 1",
+    ),
+    (ReinMax(), Gaussian(), "no relaxed variable"),
 ]
 
 

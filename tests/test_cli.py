@@ -60,6 +60,11 @@ def test_train_writes_a_run_and_resumes_it(capsys, tmp_path):
     assert (tmp_path / "run/reconstructions.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_train_takes_the_gaussian_relaxation_with_its_own_divergence(capsys):
+    assert main(["train", "--estimator", "invertible-gaussian", "--term", "gaussian-exact", *TINY]) == 0
+    assert "the objective bounds the log-likelihood of the relaxed model" in capsys.readouterr().out
+
+
 def test_train_says_that_grey_pixels_have_no_likelihood(capsys):
     assert main(["train", "--binarise", "none", *TINY]) == 0
     assert "cross-entropies" in capsys.readouterr().out
@@ -99,6 +104,7 @@ def test_compare_writes_a_table_and_a_report_and_goes_on(capsys, tmp_path):
         (["entropy", "--probz", "1"], "--probs"),
         (["train", "--estimator", "reinmx"], "did you mean 'reinmax'"),
         (["train", "--term", "jangg"], "did you mean 'jang'"),
+        (["train", "--estimator", "invertible-gaussian", "--term", "concrete"], "a variable of gumbel noise"),
         (["train", "--data", "digit"], "did you mean 'digits'"),
         (["train", "--data", "no/such/file.npz"], "no/such/file.npz"),
         (["train", "--data", "static-mnist"], "SOFTHOT_DATA"),

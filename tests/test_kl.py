@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.distributions import Normal, kl_divergence
 from torch.distributions.relaxed_categorical import ExpRelaxedCategorical as TorchExpRelaxed
 from torch.nn import functional
 
 from softhot import kl
-from softhot.distributions import RelaxedOneHotCategorical
-from softhot.functional import one_hot_sample
-from softhot.kl import ALIASES, TERMS, Categorical, DiscreteMass, Relaxed, RelaxedPosterior, Term
+from softhot.functional import gaussian_sample, log_of
+from softhot.kl import ALIASES, TERMS, Categorical, DiscreteMass, Gaussian, Relaxed, RelaxedPosterior, Term
 from softhot.kl.term import Sample
 from softhot.testing import assert_mean, exact_value
 
@@ -27,6 +27,8 @@ EXACT: dict[str, Term] = {
     "concrete": Relaxed(),
     "concrete, prior at 0.7": Relaxed(prior_temperature=0.7),
     "relaxed-posterior": RelaxedPosterior(),
+    "gaussian": Gaussian(),
+    "gaussian, s=0.7": Gaussian(scale=0.7, delta=2.0),
 }
 LOGITS = torch.tensor([[0.3, -0.5, 0.9], [-0.2, 2.1, 0.0]], dtype=torch.float64)
 PRIOR = torch.tensor([[0.0, 1.0, -1.0], [0.5, 0.0, -0.5]], dtype=torch.float64)
@@ -36,6 +38,12 @@ DRAWS = 20_000
 terms = pytest.mark.parametrize("term", EXACT.values(), ids=EXACT.keys())
 soft_terms = pytest.mark.parametrize(
     "term", [t for t in EXACT.values() if t.sample == "soft"], ids=[n for n, t in EXACT.items() if t.sample == "soft"]
+)
+# of variables whose relaxation has the law of their logits
+gumbel_terms = pytest.mark.parametrize(
+    "term",
+    [t for t in EXACT.values() if t.noise == "gumbel"],
+    ids=[n for n, t in EXACT.items() if t.noise == "gumbel"],
 )
 at = pytest.mark.parametrize("t", TEMPERATURES)
 
@@ -70,10 +78,7 @@ def test_terms_can_be_told_apart(drawn: str, named: str) -> None:
 @terms
 @at
 def test_expected_log_q_is_the_mean_of_log_q(term: Term, t: float) -> None:
-    if term.sample == "hard":
-        z = one_hot_sample(many(LOGITS), generator=seeded())
-    else:
-        z = RelaxedOneHotCategorical(t, logits=LOGITS).sample((DRAWS,), generator=seeded())
+    z = term.draw(many(LOGITS), t, seeded())
     assert_mean(term.log_q(z, LOGITS, t), term.expected_log_q(LOGITS, t))
     # what is left is the mean of log p
     assert_mean(term.log_p(z, PRIOR, t), term.expected_log_q(LOGITS, t) - term(LOGITS, PRIOR, t))
@@ -84,13 +89,14 @@ def test_expected_log_q_is_the_mean_of_log_q(term: Term, t: float) -> None:
 def test_gradient_of_the_monte_carlo_form_is_that_of_the_exact_one(term: Term, t: float) -> None:
     logits, prior = (x.clone().requires_grad_() for x in (LOGITS, PRIOR))
     temperature = torch.full((2,), t, dtype=torch.float64, requires_grad=True)
-    exact = torch.autograd.grad(term(logits, prior, temperature).sum(), (logits, prior, temperature))
+    inputs = (logits, prior, temperature)
+    exact = torch.autograd.grad(term(*inputs).sum(), inputs, materialize_grads=True)
     leaves = [many(x).clone().requires_grad_() for x in (LOGITS, PRIOR, temperature.detach())]
     drawn = torch.autograd.grad(replace(term, exact=False)(*leaves, generator=seeded()).sum(), leaves)
     for draws, expected in zip(drawn, exact, strict=True):
         if expected.abs().max() > 1e-12:
             assert_mean(draws, expected)
-        else:  # at equal temperatures the relaxed term does not depend on them, at any sample
+        else:  # terms that do not depend on equal temperatures do not at any sample
             assert draws.abs().max() < 1e-9
 
 
@@ -134,7 +140,7 @@ def evaluated(term: Term, log_z: Tensor, log_pi: Tensor, log_prior: Tensor, t: f
     raise AssertionError
 
 
-@terms
+@gumbel_terms
 @at
 @pytest.mark.parametrize("classes", [2, 3])
 def test_exact_value_is_the_integral_of_the_definition(term: Term, t: float, classes: int) -> None:
@@ -227,9 +233,9 @@ def test_impossible_classes(
 ) -> None:
     leaves = [x.clone().requires_grad_() for x in (logits, prior)]
     value = replace(term, exact=exact)(*leaves, t, generator=seeded())
-    if singular if isinstance(term, Relaxed) else infinite:
+    if singular if isinstance(term, Relaxed | Gaussian) else infinite:
         # other Monte Carlo forms see an excluded class where the sample has it
-        assert (value == math.inf).all() or not (exact or isinstance(term, Relaxed) or value.isnan().any())
+        assert (value == math.inf).all() or not (exact or isinstance(term, Relaxed | Gaussian) or value.isnan().any())
     else:
         assert value.isfinite().all()
     for leaf, gradient in zip(leaves, torch.autograd.grad(value.sum(), leaves, materialize_grads=True), strict=True):
@@ -245,10 +251,11 @@ def test_faces_of_the_simplex(t: float) -> None:
         torch.testing.assert_close(term(*wide, t), term(LOGITS, PRIOR, t))
 
 
-def test_temperatures_so_low_that_samples_round_to_one_hot() -> None:
+@pytest.mark.parametrize("term", [Relaxed(), Gaussian()])
+def test_temperatures_so_low_that_samples_round_to_one_hot(term: Term) -> None:
     logits, prior = LOGITS.float(), PRIOR.float()
-    value = Relaxed(exact=False)(logits.expand(1000, 2, 3), prior, 1e-3, generator=seeded())
-    assert_mean(value, Relaxed()(logits, prior, 1e-3))
+    value = replace(term, exact=False)(logits.expand(1000, 2, 3), prior, 1e-3, generator=seeded())
+    assert_mean(value, term(logits, prior, 1e-3))
 
 
 REFUSED: list[tuple[Callable[[], object], str]] = [
@@ -257,6 +264,8 @@ REFUSED: list[tuple[Callable[[], object], str]] = [
     (lambda: DiscreteMass(exact=False)(LOGITS, PRIOR), "DiscreteMass is a function of the relaxed variable"),
     (lambda: Relaxed(exact=False)(LOGITS, PRIOR, -1.0), "temperature=-1.0 is not a positive"),
     (lambda: Relaxed(prior_temperature=0.0), "prior_temperature=0.0 is not a positive"),
+    (lambda: Gaussian(scale=0.0), "scale=0.0 is not a positive"),
+    (lambda: Gaussian(delta=-1.0), "delta=-1.0 is not a positive"),
     (lambda: Relaxed(prior_temperature=-1.0), "prior_temperature=-1.0 is not a positive"),
     (lambda: kl.term("madison22"), "unknown KL term 'madison22'; did you mean 'maddison22'"),
     (lambda: kl.term("categorial"), "did you mean 'categorical'"),
@@ -346,7 +355,8 @@ def opposite_pixels(log_z: Tensor) -> Tensor:
     return functional.logsigmoid(s) + functional.logsigmoid(-s)
 
 
-CLAIMS = [(name, sample) for name, term in EXACT.items() for sample, claim in term.bounds.items() if claim]
+GUMBEL = {name: term for name, term in EXACT.items() if term.noise == "gumbel"}
+CLAIMS = [(name, sample) for name, term in GUMBEL.items() for sample, claim in term.bounds.items() if claim]
 
 
 @at
@@ -396,7 +406,7 @@ def test_bounds_are_met_at_the_posterior(t: float) -> None:
 
 @at
 @pytest.mark.parametrize("sample", ["hard", "soft"])
-@terms
+@gumbel_terms
 def test_only_what_is_said_to_bound_nothing_exceeds_the_likelihood(term: Term, sample: Sample, t: float) -> None:
     if sample == "hard":  # q is the posterior of the discrete model
         logits, prior = torch.tensor([[[[1.0, 0.0, 0.0]]], [[[-1000.0, 0.0, 0.0]]]], dtype=torch.float64)
@@ -411,9 +421,57 @@ def test_only_what_is_said_to_bound_nothing_exceeds_the_likelihood(term: Term, s
     assert value.item() > 1 or value.item() < 1e-6
 
 
-@terms
+@gumbel_terms
 @at
 def test_with_relaxed_samples_no_term_bounds_the_discrete_model(term: Term, t: float) -> None:
     value, relaxed = soft_objective(term, opposite_pixels, UNIFORM, UNIFORM, t)
     assert value.item() > log_evidence(torch.full((1, 2), -50.0), UNIFORM[:, None]).item() + 1
     assert value.item() <= relaxed.item()
+
+
+# variables of Gaussian noise
+
+
+@pytest.mark.parametrize("scale", [0.7, 1.0, 2.0])
+def test_the_gaussian_term_is_that_of_torch(scale: float) -> None:
+    q, p = (Normal((x - x[..., -1:])[..., :-1], scale) for x in (LOGITS, PRIOR))
+    term = Gaussian(scale=scale)
+    torch.testing.assert_close(term(LOGITS, PRIOR, 0.5), kl_divergence(q, p).sum(-1))
+    torch.testing.assert_close(term.expected_log_q(LOGITS, 0.5), -q.entropy().sum(-1))
+    z = gaussian_sample(LOGITS, 0.5, scale, generator=seeded())
+    y = 0.5 * (log_of(z) - log_of(z)[..., -1:])[..., :-1]
+    torch.testing.assert_close(term.log_q(z, LOGITS, 0.5), q.log_prob(y).sum(-1))
+    torch.testing.assert_close(term(LOGITS + 7.0, PRIOR, 0.5), term(LOGITS, PRIOR, 0.5))
+
+
+@at
+@pytest.mark.parametrize("term", [Gaussian(), Gaussian(scale=0.7, delta=2.0)])
+def test_the_gaussian_term_bounds_its_relaxed_model_and_not_the_discrete_one(term: Gaussian, t: float) -> None:
+    x = torch.linspace(-30, 30, 5001, dtype=torch.float64)
+    log_weight = math.log(0.012 / math.sqrt(2 * math.pi)) - 0.5 * x.square()
+
+    def values(f: Callable[[Tensor], Tensor], logits: Tensor) -> Tensor:
+        y = (logits[..., 0] - logits[..., 1])[..., None] + term.scale * x
+        return f(torch.stack([y / t, torch.full_like(y, math.log(term.delta))], -1).log_softmax(-1))
+
+    def average(f: Callable[[Tensor], Tensor], logits: Tensor) -> Tensor:
+        return (log_weight.exp() * values(f, logits)).sum(-1)
+
+    logits, prior = 2 * torch.randn(2, 200, 2, dtype=torch.float64, generator=seeded())
+    a, b, c = 3 * torch.randn(3, 200, 1, dtype=torch.float64, generator=seeded(1))
+
+    def waves(log_z: Tensor) -> Tensor:
+        return a * torch.sin(3 * b * log_z[..., 0].exp() + c)
+
+    def posterior(log_z: Tensor) -> Tensor:
+        y = t * (log_z[..., 0] - log_z[..., 1] + math.log(term.delta))
+        one, two = (Normal((x[..., 0] - x[..., 1])[..., None], term.scale) for x in (logits, prior))
+        return one.log_prob(y) - two.log_prob(y)
+
+    for f, met in ((waves, False), (posterior, True)):
+        value = average(f, logits) - term(logits, prior, t)
+        evidence = (log_weight + values(f, prior)).logsumexp(-1)
+        assert (value <= evidence + 1e-8).all()
+        assert not met or torch.allclose(value, evidence, atol=1e-8)
+    value = average(opposite_pixels, UNIFORM) - term(UNIFORM, UNIFORM, t)
+    assert value.item() > log_evidence(torch.full((1, 2), -50.0), UNIFORM[:, None]).item() + 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -14,10 +15,13 @@ from torch.nn.functional import one_hot
 from softhot.estimators import (
     GumbelRao,
     Integrand,
+    InvertibleGaussian,
+    OptimalStraightThrough,
     Pathwise,
     ReinMax,
     ReinMaxCv,
     ReinMaxRao,
+    StraightThrough,
     StraightThroughGumbelSoftmax,
     Zgr,
 )
@@ -243,3 +247,162 @@ def test_reinmax_rao_and_cv_given_the_hard_sample(t: float) -> None:
         count = min(len(same), len(products))
         with pytest.raises(AssertionError, match="standard errors"):
             assert_mean((same[:count] - products[:count]).float(), torch.zeros(1, 3))
+
+
+# ---- the optimal one: S(x), a matrix for each class
+
+
+def matrices(estimator: Pathwise, logits: Tensor) -> Tensor:
+    """S(x) of shape (K, K, K) for logits of shape (K,), impossible classes zero, from what the estimator gives."""
+    classes = len(logits)
+    found = logits.new_zeros(classes, classes, classes)
+    rows = torch.arange(classes, dtype=torch.float64)[logits > -INF]
+    for j in range(classes):
+        for k in rows.long():
+            # a sample of class k, whatever its probability: f is evaluated at many
+            seen: list[Tensor] = []
+
+            def f(z: Tensor, j: int = j, seen: list[Tensor] = seen) -> Tensor:
+                seen.append(z.detach())
+                return z[..., 0, j]
+
+            draws = gradient_draws(estimator, f, logits[None], 3_000, seeded())
+            where = (seen[0][0, :, 0, k] == 1).nonzero()[0, 0]
+            found[k, j] = draws[where, 0]
+    return found
+
+
+def optimum(probs: Tensor, penalty: float) -> Tensor:
+    """The same by the whole system of optimality conditions, in the K^2 entries and K multipliers of each column."""
+    classes = len(probs)
+    place = {(i, j): i * classes + j for i in range(classes) for j in range(classes)}
+    size = classes**2
+    target = jacobian(probs)
+    quadratic, linear = torch.zeros(size, size).double(), torch.zeros(size, classes).double()
+    keep, goal = torch.zeros(classes, size).double(), target
+    bias, aim = [], []
+    for (i, j), at in place.items():
+        quadratic[at, at] += 1 / probs[i]
+        keep[j, at] = 1
+        if i <= j:
+            row = torch.zeros(size).double()
+            row[at] += 2**0.5 if i == j else 1
+            row[place[j, i]] += 0 if i == j else 1
+            bias.append(row)
+            aim.append(2**0.5 * target[i] / 2 if i == j else 0 * target[i])
+    rows, wanted = torch.stack(bias), torch.stack(aim)
+    if penalty == INF:
+        keep, goal = torch.cat([keep, rows]), torch.cat([goal, wanted])
+    else:
+        quadratic, linear = quadratic + penalty * rows.T @ rows, penalty * rows.T @ wanted
+    conditions = len(keep)
+    system = torch.zeros(size + conditions, size + conditions).double()
+    system[:size, :size], system[:size, size:], system[size:, :size] = quadratic, keep.T, keep
+    solution = torch.linalg.pinv(system) @ torch.cat([linear, goal])
+    return solution[:size].reshape(classes, classes, classes) / probs[:, None, None]
+
+
+def objective(found: Tensor, probs: Tensor, penalty: float) -> float:
+    mass = found * probs[:, None, None]
+    target, across = jacobian(probs), mass + mass.transpose(0, 1)
+    between = across.square().sum(-1).triu(1).sum()
+    own = (mass.diagonal(dim1=0, dim2=1).T - target / 2).square().sum()
+    torch.testing.assert_close(mass.sum(0), target)
+    return ((probs[:, None, None] * found**2).sum() + penalty * (2 * own + between)).item()
+
+
+@pytest.mark.parametrize("classes", [2, 3, 4])
+@pytest.mark.parametrize("penalty", [0.0, 0.1, 3.0, 1e4, INF])
+def test_the_optimum_is_that_of_the_whole_system(penalty: float, classes: int) -> None:
+    logits = normal(classes, seed=1)
+    torch.testing.assert_close(
+        matrices(OptimalStraightThrough(penalty=penalty), logits), optimum(logits.softmax(-1), penalty)
+    )
+
+
+@pytest.mark.parametrize("classes", [2, 3, 5])
+def test_the_optimum_has_the_least_objective_and_straight_through_for_its_limit(classes: int) -> None:
+    logits = normal(classes, seed=2)
+    probs = logits.softmax(-1)
+    others = [matrices(estimator, logits) for estimator in (StraightThrough(), ReinMax(), Zgr())]
+    for penalty in (0.2, 1.0, 20.0):
+        best = objective(matrices(OptimalStraightThrough(penalty=penalty), logits), probs, penalty)
+        assert all(best < objective(other, probs, penalty) - 1e-4 for other in others)
+    variance = [objective(each, probs, 0.0) for each in (matrices(OptimalStraightThrough(), logits), *others[1:])]
+    assert variance[0] <= min(variance[1:]) + 1e-12
+    assert classes == 2 or variance[0] < min(variance[1:]) - 1e-4
+    torch.testing.assert_close(matrices(OptimalStraightThrough(penalty=0.0), logits), others[0])
+    small, large = (matrices(OptimalStraightThrough(penalty=x), logits) for x in (1e-9, 1e9))
+    torch.testing.assert_close(small, others[0])
+    torch.testing.assert_close(large, matrices(OptimalStraightThrough(), logits), atol=1e-7, rtol=0)
+
+
+@pytest.mark.parametrize("penalty", [0.0, 0.5, INF])
+def test_impossible_classes_change_nothing_for_the_others(penalty: float) -> None:
+    logits = torch.tensor([0.3, -INF, 0.9, -INF, -0.4], dtype=torch.float64)
+    kept = logits > -INF
+    found, expected = (matrices(OptimalStraightThrough(penalty=penalty), x) for x in (logits, logits[kept]))
+    torch.testing.assert_close(found[kept][:, kept][:, :, kept], expected)
+    assert (found[..., ~kept] == 0).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_the_optimum_is_smooth_in_rare_classes(dtype: torch.dtype) -> None:
+    for penalty in (0.5, 1e12, INF):
+        for rare in (-20.0, -80.0, -300.0, -INF):
+            logits = torch.tensor([[0.3, rare, 0.9, rare - 10]], dtype=dtype)
+            found = gradient_draws(OptimalStraightThrough(penalty=penalty), cubic, logits, 50, seeded())
+            limit = gradient_draws(OptimalStraightThrough(penalty=penalty), cubic, logits.double(), 50, seeded())
+            torch.testing.assert_close(found.double(), limit, atol=3e-5 if dtype == torch.float32 else 1e-12, rtol=0)
+            assert found[..., 1].abs().max() < 1e-6
+
+
+# ---- a relaxed alternative
+
+
+def gaussian_mean(h: Callable[[float], float], scale: float) -> float:
+    """The mean of h(y) for y normal around the difference of two logits."""
+    d = (TWO[0] - TWO[1]).item()
+
+    def integrand(x: float) -> float:
+        return h(d + scale * x) * math.exp(-x * x / 2) / math.sqrt(2 * math.pi)
+
+    return float(quad(integrand, -12, 12, points=[-d / scale], limit=200)[0])
+
+
+@pytest.mark.parametrize(("t", "scale", "delta"), [(1.0, 1.0, 1.0), (0.3, 0.5, 1.0), (2.0, 1.5, 3.0)])
+def test_the_invertible_gaussian_is_exact_for_the_relaxed_model(t: float, scale: float, delta: float) -> None:
+    estimator = InvertibleGaussian(temperature=t, scale=scale, delta=delta)
+
+    def f(z: Tensor) -> Tensor:
+        return torch.sin(3 * z[..., 0, 0]) + z[..., 0, 1] ** 2
+
+    def first(y: float) -> float:
+        return float(expit(y / t - math.log(delta)))
+
+    def slope(y: float) -> float:
+        z = first(y)
+        return (3 * math.cos(3 * z) - 2 * (1 - z)) * z * (1 - z) / t
+
+    value = gaussian_mean(lambda y: math.sin(3 * first(y)) + (1 - first(y)) ** 2, scale)
+    up = gaussian_mean(slope, scale)
+    found = estimator(f, TWO.expand(DRAWS, 1, 2), generator=seeded())
+    assert_mean(found.float(), torch.tensor(value, dtype=torch.float64))
+    draws = gradient_draws(estimator, f, TWO[None], DRAWS, seeded())
+    assert_mean(draws.float(), torch.tensor([[up, -up]], dtype=torch.float64))
+
+
+def test_the_rest_is_the_last_possible_class() -> None:
+    logits = torch.tensor([[0.3, -INF, 0.9, -0.4, -INF]], dtype=torch.float64)
+    seen: list[Tensor] = []
+
+    def f(z: Tensor) -> Tensor:
+        seen.append(z.detach())
+        return z[..., 0].sum(-1)
+
+    InvertibleGaussian(temperature=0.7, delta=2.0)(f, logits.expand(DRAWS, 1, 5), generator=seeded())
+    log = seen[0].log()[0, :, 0]
+    assert (seen[0][..., [1, 4]] == 0).all()
+    y = 0.7 * (log[:, [0, 2]] - log[:, 3:4] + math.log(2.0))  # the inverse
+    assert_mean(y.float(), torch.tensor([0.7, 1.3]).double())
+    assert_mean(((y - torch.tensor([0.7, 1.3])) ** 2).float(), torch.ones(2).double())

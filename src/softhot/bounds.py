@@ -20,9 +20,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from softhot.distributions import categorical_kl
-from softhot.estimators import Controlled, Estimator, Exact, Integrand, configurations
+from softhot.estimators import Controlled, Estimator, Exact, Integrand, InvertibleGaussian, configurations
 from softhot.functional import one_hot_sample
-from softhot.kl import Categorical, Term, log_mass
+from softhot.kl import Categorical, Gaussian, Term, log_mass
 
 __all__ = ["Objective", "elbo", "incompatible", "iwae", "log_marginal"]
 
@@ -129,6 +129,12 @@ def incompatible(estimator: Estimator, term: Term, latents: int = 0, classes: in
         return f"the estimator is for {estimator.classes} classes, and there are {classes}"
     if term.temperate and not estimator.relaxed:
         return "the term has a temperature, and the estimator draws no relaxed variable that has one"
+    if term.temperate and term.noise != estimator.noise:
+        return f"the term is of a variable of {term.noise} noise, and the estimator's is of {estimator.noise} noise"
+    if isinstance(term, Gaussian) and isinstance(estimator, InvertibleGaussian):
+        theirs, ours = (f"scale {x.scale:g} and delta {x.delta:g}" for x in (term, estimator))
+        if ours != theirs:
+            return f"the term is of {theirs}, and the estimator's is of {ours}"
     if not term.exact and term.sample == "soft" and estimator.sample == "hard":
         return "the term is a function of the relaxed sample, and the estimator's is hard; use the term's exact form"
     if not term.exact and term.sample == "hard" and estimator.sample == "soft":

@@ -6,6 +6,7 @@ import typer
 
 from softhot.cli.compare import compare
 from softhot.cli.entropy import entropy
+from softhot.cli.optimise import optimise
 from softhot.cli.options import Several
 from softhot.cli.train import train
 
@@ -19,3 +20,4 @@ app = typer.Typer(
 app.command(cls=Several)(entropy)
 app.command(cls=Several)(train)
 app.command(cls=Several)(compare)
+app.command(cls=Several)(optimise)

@@ -9,9 +9,11 @@ from softhot.estimators.estimator import Estimator, Integrand, Pathwise
 from softhot.estimators.exact import Exact
 from softhot.estimators.gumbel_rao import GumbelRao
 from softhot.estimators.gumbel_softmax import GumbelSoftmax
+from softhot.estimators.invertible_gaussian import InvertibleGaussian
 from softhot.estimators.leave_one_out import LeaveOneOut
 from softhot.estimators.local_expectation import LocalExpectation
 from softhot.estimators.muprop import MuProp
+from softhot.estimators.optimal_straight_through import OptimalStraightThrough
 from softhot.estimators.rebar import Rebar, Relaxation
 from softhot.estimators.reinmax import ReinMax
 from softhot.estimators.reinmax_cv import ReinMaxCv
@@ -50,6 +52,8 @@ ESTIMATORS: dict[str, type[Estimator]] = {
     "zgr": Zgr,
     "reinmax-rao": ReinMaxRao,
     "reinmax-cv": ReinMaxCv,
+    "optimal-straight-through": OptimalStraightThrough,
+    "invertible-gaussian": InvertibleGaussian,
 }
 
 __all__ = [
@@ -64,10 +68,12 @@ __all__ = [
     "GumbelRao",
     "GumbelSoftmax",
     "Integrand",
+    "InvertibleGaussian",
     "LearnedBaseline",
     "LeaveOneOut",
     "LocalExpectation",
     "MuProp",
+    "OptimalStraightThrough",
     "Pathwise",
     "QuadraticSurrogate",
     "Rebar",

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from softhot.kernels.noise import Noise
 from softhot.kl.term import Sample
 
 __all__ = ["Estimator", "Integrand", "Pathwise"]
@@ -32,6 +33,7 @@ class Estimator(ABC):
         differentiable: whether f must be differentiable in z.
         sample: where f is evaluated: at one-hot vectors ("hard") or at relaxed ones ("soft").
         relaxed: whether it draws a relaxed variable, of a temperature that a KL term may refer to.
+        noise: of that variable.
         source: where it comes from.
         classes: the number of classes K that it is for; None where it is for any.
         multi_sample: whether f is a log weight and the value the bound E[log mean exp f] of n draws, in place of E f.
@@ -41,6 +43,7 @@ class Estimator(ABC):
     differentiable: ClassVar[bool]
     sample: ClassVar[Sample]
     relaxed: ClassVar[bool] = False
+    noise: ClassVar[Noise] = "gumbel"
     source: ClassVar[str]
     classes: ClassVar[int | None] = None
     multi_sample: ClassVar[bool] = False

@@ -2,6 +2,7 @@
 
 from softhot.functional.choice import choice_probabilities, choice_slopes, expected_logsumexp, expected_max
 from softhot.functional.conditional import with_conditional_gradient
+from softhot.functional.gaussian import gaussian_means, gaussian_sample
 from softhot.functional.log_space import log_of, remember_log
 from softhot.functional.relaxed import (
     relaxed_entropy,
@@ -29,6 +30,8 @@ __all__ = [
     "choice_slopes",
     "expected_logsumexp",
     "expected_max",
+    "gaussian_means",
+    "gaussian_sample",
     "gumbel_log_softmax",
     "gumbel_softmax",
     "log_of",

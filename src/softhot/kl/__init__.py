@@ -2,6 +2,7 @@
 
 from softhot.kl.categorical import Categorical
 from softhot.kl.discrete_mass import DiscreteMass
+from softhot.kl.gaussian import Gaussian
 from softhot.kl.relaxed import Relaxed
 from softhot.kl.relaxed_posterior import RelaxedPosterior
 from softhot.kl.term import Term, log_mass
@@ -16,10 +17,23 @@ TERMS: dict[str, Term] = {
     "concrete-exact": Relaxed(),
     "relaxed-posterior": RelaxedPosterior(exact=False),
     "relaxed-posterior-exact": RelaxedPosterior(),
+    "gaussian": Gaussian(exact=False),
+    "gaussian-exact": Gaussian(),
 }
 ALIASES = {"maddison22": "categorical", "jang": "categorical", "maddison20": "concrete"}
 
-__all__ = ["ALIASES", "TERMS", "Categorical", "DiscreteMass", "Relaxed", "RelaxedPosterior", "Term", "log_mass", "term"]
+__all__ = [
+    "ALIASES",
+    "TERMS",
+    "Categorical",
+    "DiscreteMass",
+    "Gaussian",
+    "Relaxed",
+    "RelaxedPosterior",
+    "Term",
+    "log_mass",
+    "term",
+]
 
 
 def term(name: str) -> Term:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from softhot.functional import log_of, relaxed_entropy, relaxed_kl, relaxed_log_prob
 from softhot.functional.check import positive
-from softhot.kl.term import Sample, Term
+from softhot.kl.term import Sample, Term, apart
 
 __all__ = ["Relaxed"]
 
@@ -55,9 +55,8 @@ class Relaxed(Term):
             positive("prior_temperature", self.prior_temperature, torch.Size())
 
     def integrand(self, z: Tensor, logits: Tensor, prior_logits: Tensor, temperature: float | Tensor) -> Tensor:
-        # on another face of the simplex there is no common measure to have densities for
-        apart = ((logits > -math.inf) != (prior_logits > -math.inf)).any(-1)
-        return super().integrand(z, logits, prior_logits, temperature).masked_fill(apart, math.inf)
+        difference = super().integrand(z, logits, prior_logits, temperature)
+        return difference.masked_fill(apart(logits, prior_logits), math.inf)
 
     def log_q(self, z: Tensor, logits: Tensor, temperature: float | Tensor) -> Tensor:
         return relaxed_log_prob(log_of(z), logits, temperature)

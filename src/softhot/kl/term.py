@@ -17,12 +17,13 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from softhot.functional import one_hot_sample, relaxed_sample
+from softhot.kernels.noise import Noise
 
-__all__ = ["Sample", "Term", "log_mass"]
+__all__ = ["Sample", "Term", "apart", "log_mass"]
 
 Sample = Literal["hard", "soft"]
 
@@ -35,13 +36,15 @@ class Term(ABC):
 
     Attributes:
         sample: the sample that its Monte Carlo form is a function of: "hard" (one-hot) or "soft" (relaxed).
-        temperate: whether it depends on a temperature.
+        temperate: whether it is of a relaxed variable, which has a temperature.
+        noise: the noise of that variable.
         bounds: for the log-likelihood taken at a hard and at a soft sample, what the expected log-likelihood minus
             this term is a lower bound of; None where it is a bound of nothing.
     """
 
     sample: ClassVar[Sample]
     temperate: ClassVar[bool]
+    noise: ClassVar[Noise] = "gumbel"
     bounds: ClassVar[dict[Sample, str | None]]
 
     exact: bool = True
@@ -62,11 +65,8 @@ class Term(ABC):
         if self.exact:
             return self.value(logits, prior_logits, self.checked(temperature))
         logits, prior_logits = torch.broadcast_tensors(logits, prior_logits)
-        if self.sample == "hard":
-            z = one_hot_sample(logits.detach(), generator=generator)
-        else:
-            z = relaxed_sample(logits, self.checked(temperature), generator=generator)
-        return self.integrand(z, logits, prior_logits, self.checked(temperature))
+        heat = self.checked(temperature)
+        return self.integrand(self.draw(logits, heat, generator), logits, prior_logits, heat)
 
     def checked(self, temperature: float | Tensor | None) -> float | Tensor:
         """The temperature, or an error if the term has no value without one."""
@@ -88,6 +88,12 @@ class Term(ABC):
     ) -> Float[Tensor, "*sample_batch"]:
         """The Monte Carlo form: log q(z) - log p(z) at samples of the kind `sample`."""
         return self.log_q(z, logits, temperature) - self.log_p(z, prior_logits, temperature)
+
+    def draw(self, logits: Tensor, temperature: float | Tensor, generator: torch.Generator | None) -> Tensor:
+        """A sample of the kind `sample`."""
+        if self.sample == "hard":
+            return one_hot_sample(logits.detach(), generator=generator)
+        return relaxed_sample(logits, temperature, generator=generator)
 
     @abstractmethod
     def log_q(self, z: Tensor, logits: Tensor, temperature: float | Tensor) -> Tensor:
@@ -119,3 +125,8 @@ def log_mass(z: Float[Tensor, "*#batch K"], logits: Float[Tensor, "*#batch K"]) 
     impossible = log_pi == -math.inf
     inside: Tensor = (z * log_pi.masked_fill(impossible, 0.0)).sum(-1)
     return inside.masked_fill((impossible & (z > 0)).any(-1), -math.inf)
+
+
+def apart(logits: Float[Tensor, "*#batch K"], prior_logits: Float[Tensor, "*#batch K"]) -> Bool[Tensor, "*batch"]:
+    """Where two relaxed variables are on different faces of the simplex, and have no common measure for densities."""
+    return ((logits > -math.inf) != (prior_logits > -math.inf)).any(-1)

@@ -24,7 +24,8 @@ from softhot.lab.gradients import Reference, measure, reference
 from softhot.lab.learner import Learner
 from softhot.lab.quality import Quality
 from softhot.lab.seeds import stream
-from softhot.lab.targets import Target, VaeTarget
+from softhot.lab.targets import ProblemTarget, Target, VaeTarget
+from softhot.problems import Problem
 from softhot.problems.vae import CategoricalVAE
 
 __all__ = ["Diagnosis", "diagnose", "diagnose_target", "label"]
@@ -74,8 +75,8 @@ class Diagnosis:
 
 
 def diagnose(
-    model: CategoricalVAE,
-    batch: Float[Tensor, "*batch"],
+    model: CategoricalVAE | Problem,
+    batch: Float[Tensor, "..."] | None,
     estimators: Sequence[str | Estimator] | Mapping[str, Estimator],
     *,
     term: str | Term = "categorical",
@@ -88,30 +89,36 @@ def diagnose(
     """How good each estimator's gradient is, at the weights of a model, for a batch.
 
     Arguments:
-        model: a :class:`softhot.problems.vae.CategoricalVAE`.
-        batch: images, of shape (n, D).
+        model: a :class:`softhot.problems.vae.CategoricalVAE`; or a problem such as those of
+            :data:`softhot.problems.PROBLEMS`.
+        batch: images, of shape (n, D); of a problem, the parameters, or None for those that it starts from.
         estimators: names, estimators, or estimators by label. What an estimator has learned is used as it is.
-        term: the KL term, or its name; one other than the categorical counts as bias.
+        term: the KL term of a model, or its name; one other than the categorical counts as bias.
         draws: of each gradient, 32 or more.
         learn: steps that an estimator with a baseline or control variate learns before, on the batch; it is changed.
         seed: of the draws.
-        limit: the most configurations that are enumerated for the true gradient.
+        limit: the most configurations that are enumerated for the true gradient of a model.
         reference_draws: that stand for it otherwise, each leave-one-out with 16 samples.
 
     Raises:
         ValueError: If a name is unknown, an estimator is not for the model or the term, or there are too few draws.
 
     Example:
-        >>> import torch, softhot.lab
+        >>> import torch, softhot.lab, softhot.problems.vae
         >>> model = softhot.problems.vae.CategoricalVAE(pixels=9, latents=2, classes=3, hidden=(8,))
         >>> for found in softhot.lab.diagnose(model, torch.ones(4, 9), ["leave-one-out", "straight-through"], draws=32):
         ...     print(found.estimator, found.evaluations, found.truth, found.encoder.bias_z < 4)
         leave-one-out 4 exact True
         straight-through 1 exact True
     """
-    target = VaeTarget(model, batch, _term(term))
     return diagnose_target(
-        target, estimators, draws=draws, learn=learn, seed=seed, limit=limit, reference_draws=reference_draws
+        _target(model, batch, term),
+        estimators,
+        draws=draws,
+        learn=learn,
+        seed=seed,
+        limit=limit,
+        reference_draws=reference_draws,
     )
 
 
@@ -175,8 +182,12 @@ def _named(
     return named
 
 
-def _term(given: str | Term) -> Term:
-    return term(given) if isinstance(given, str) else given
+def _target(model: CategoricalVAE | Problem, batch: Tensor | None, given: str | Term) -> Target:
+    if isinstance(model, Problem):
+        return ProblemTarget(model, model.start() if batch is None else batch)
+    if batch is None:
+        raise ValueError("batch=None leaves a VAE without images; give them as a tensor of shape (n, D).")
+    return VaeTarget(model, batch, term(given) if isinstance(given, str) else given)
 
 
 def _learn(target: Target, estimator: Estimator, steps: int, seed: int) -> None:

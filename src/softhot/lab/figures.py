@@ -15,7 +15,7 @@ from typing import Any
 from softhot.lab.drawing import GRID, INK, Figure, blank, panels, title
 from softhot.lab.summary import Arm, Gradient, Spread, summarise
 
-__all__ = ["Mark", "cost", "curves", "decoder", "encoder", "gap", "marks", "overview"]
+__all__ = ["Mark", "band", "cost", "curves", "decoder", "encoder", "gap", "marks", "marks_of", "overview"]
 
 # apart for normal vision and for the three kinds of colour blindness, and visible on white and on black
 COLOURS = ("#855cb7", "#ea9113", "#2db6c4", "#ce3820", "#5159fd", "#92a566", "#a55771")
@@ -44,7 +44,12 @@ class Mark:
 
 def marks(arms: Iterable[Arm]) -> dict[str, Mark]:
     """The mark of every estimator, the same in all pictures of the same arms."""
-    names = sorted({arm.estimator for arm in arms})
+    return marks_of(arm.estimator for arm in arms)
+
+
+def marks_of(estimators: Iterable[str]) -> dict[str, Mark]:
+    """The mark of every name."""
+    names = sorted(set(estimators))
     cycle = zip(itertools.cycle(COLOURS), itertools.cycle(MARKERS.items()), strict=False)
     return {name: Mark(colour, *marker) for name, (colour, marker) in zip(names, cycle, strict=False)}
 
@@ -125,7 +130,9 @@ def curves(arms: Sequence[Arm]) -> Figure:
         points = [point for point in arm.curve if point.valid_elbo.count]
         common = {"legendgroup": arm.label, "visible": True if order == 0 else "legendonly"}
         if any(point.valid_elbo.count > 1 for point in points):
-            figure.add_scatter(**_band(points, mark.colour), **common)
+            spreads = [(point.epoch, point.valid_elbo.mean, point.valid_elbo.deviation) for point in points]
+            known = [(epoch, mean - sd, mean + sd) for epoch, mean, sd in spreads if math.isfinite(sd)]
+            figure.add_scatter(**band(known, mark.colour), **common)
         figure.add_scatter(
             x=[point.epoch for point in points],
             y=[_short(point.valid_elbo.mean) for point in points],
@@ -293,14 +300,13 @@ def _points(name: str, mark: Mark, axis: str = "", *, legend: bool = True) -> di
     }
 
 
-def _band(points: Sequence[Any], colour: str) -> dict[str, Any]:
-    spreads = [(point.epoch, point.valid_elbo.mean, point.valid_elbo.deviation) for point in points]
-    known = [(epoch, mean, deviation) for epoch, mean, deviation in spreads if math.isfinite(deviation)]
-    back = known[::-1]
+def band(points: Sequence[tuple[float, float, float]], colour: str) -> dict[str, Any]:
+    """The area between two curves, given as points of x, low and high."""
+    back = points[::-1]
     red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
     return {
-        "x": [epoch for epoch, *_ in known + back],
-        "y": [_short(mean + sd) for _, mean, sd in known] + [_short(mean - sd) for _, mean, sd in back],
+        "x": [x for x, *_ in [*points, *back]],
+        "y": [_short(high) for *_, high in points] + [_short(low) for _, low, _ in back],
         "fill": "toself",
         "fillcolor": f"rgba({red},{green},{blue},0.18)",
         "line": {"width": 0},

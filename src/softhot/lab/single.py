@@ -108,7 +108,7 @@ def stages(folder: Path) -> Iterator[Run]:
     paths = sorted((folder / KEPT).glob("*.safetensors"))
     if not paths:
         raise ValueError(
-            f"{str(folder)!r} holds no checkpoints along a run; train it with --keep-every 1 to keep one of every epoch."
+            f"{str(folder)!r} holds no checkpoints along a run; use softhot train --keep-every 1 to keep them."
         )
     run = checkpoint.load(paths[-1])
     yield Run(run.config, run.images)

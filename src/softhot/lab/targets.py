@@ -11,12 +11,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from softhot.bounds import Objective, incompatible
-from softhot.estimators import Estimator, Exact
+from softhot.estimators import Controlled, Estimator, Exact
 from softhot.kl import Categorical, Term
+from softhot.lab.learner import held
+from softhot.lab.seeds import stream
 from softhot.lab.training import objective_of
+from softhot.problems import Problem
 from softhot.problems.vae import CategoricalVAE
 
-__all__ = ["Target", "VaeTarget"]
+__all__ = ["ProblemTarget", "Target", "VaeTarget"]
 
 
 @dataclass(frozen=True)
@@ -41,9 +44,9 @@ class Target(ABC):
     def exact(self, limit: int) -> dict[str, Tensor] | None:
         """The true gradient by part; None if it takes more than `limit` configurations."""
 
+    @abstractmethod
     def refusal(self, estimator: Estimator) -> str | None:
         """Why an estimator is not for this; None if it is."""
-        return incompatible(estimator, Categorical(), *self.size)
 
     def discrete(self) -> Target:
         """That whose gradient is the truth."""
@@ -93,3 +96,54 @@ class VaeTarget(Target):
 
     def discrete(self) -> VaeTarget:
         return dataclasses.replace(self, term=Categorical())
+
+
+@dataclass(frozen=True)
+class ProblemTarget(Target):
+    """The expected cost of a problem with known truth; its parameters count as an encoder's.
+
+    Arguments:
+        problem: such as those of :data:`softhot.problems.PROBLEMS`.
+        at: its parameters.
+    """
+
+    problem: Problem
+    at: Float[Tensor, "..."]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "at", self.at.detach().clone().requires_grad_())
+        shape = tuple(self.problem.logits(self.at).shape)
+        if shape != self.size:
+            raise ValueError(
+                f"parameters of shape {tuple(self.at.shape)} give logits of shape {shape}, and the problem has "
+                f"{self.size}; use problem.start(), or others of its shape."
+            )
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.problem.latents, self.problem.classes
+
+    @property
+    def parts(self) -> dict[str, list[Tensor]]:
+        return {"encoder": [self.at]}
+
+    def value(self, estimator: Estimator, generator: torch.Generator, *, learn: bool = False) -> Tensor:
+        estimate = estimator.learn if learn and isinstance(estimator, Controlled) else estimator
+        return estimate(self.problem.f, self.problem.logits(self.at), generator=generator)
+
+    def exact(self, limit: int) -> dict[str, Tensor] | None:
+        try:
+            return {"encoder": self.problem.gradient(self.at).flatten()}
+        except ValueError:  # more configurations than the problem enumerates
+            return None
+
+    def refusal(self, estimator: Estimator) -> str | None:
+        reason = incompatible(estimator, Categorical(), *self.size)
+        if reason:
+            return reason
+        with held(estimator):
+            try:
+                self.value(estimator, stream(0, "refusal"))
+            except ValueError as error:
+                return str(error).rstrip(".")
+        return None
