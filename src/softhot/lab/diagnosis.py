@@ -10,7 +10,7 @@ forward and backward, on the machine at hand.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -131,9 +131,8 @@ def diagnose_target(
     seed: int = 0,
     limit: int = 2**14,
     reference_draws: int = 400,
-    watch: Callable[[str], None] = lambda label: None,
 ) -> list[Diagnosis]:
-    """What :func:`diagnose` gives, for any target; `watch` is called with each label when it is done."""
+    """What :func:`diagnose` gives, for any target."""
     for name, value, least in (("draws", draws, 32), ("learn", learn, 0), ("reference_draws", reference_draws, 32)):
         if value < least:
             raise ValueError(f"{name}={value} is too few; use {name}={least} or more.")
@@ -147,7 +146,6 @@ def diagnose_target(
     for name, estimator in named.items():
         _learn(target, estimator, learn, seed)
         found.append(_diagnosis(name, estimator, target, truth, draws, seed))
-        watch(name)
     return found
 
 

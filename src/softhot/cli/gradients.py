@@ -1,0 +1,151 @@
+"""``softhot gradients``: how good gradients are, of a problem or of a model that is fresh, trained, or in training."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from softhot.cli import options
+from softhot.estimators import BASELINES
+from softhot.kl import term as term_of
+from softhot.lab.config import Config
+from softhot.lab.diagnosis import Diagnosis
+from softhot.lab.drawing import save, writable
+from softhot.lab.files import jsonable, make_folder, write_csv, write_json
+from softhot.lab.gradient_figure import along_figure, gradient_figure
+from softhot.lab.places import Grid, Place, along_run, at_checkpoint, at_fresh_weights, at_start
+from softhot.problems import PROBLEMS
+
+__all__ = ["gradients"]
+
+ESTIMATORS = ["leave-one-out", "rebar", "straight-through", "reinmax", "gumbel-rao", "st-gumbel-softmax"]
+ESTIMATORS += ["gumbel-softmax"]
+
+
+def gradients(
+    problem: Annotated[str | None, typer.Option(help=f"Of a problem: {', '.join(PROBLEMS)}.")] = None,
+    checkpoint: Annotated[Path | None, typer.Option(help="Of a model: the folder or file of softhot train.")] = None,
+    run: Annotated[Path | None, typer.Option(help="Along a run: the folder of softhot train --keep-every.")] = None,
+    data: Annotated[str | None, typer.Option(help="Of a fresh VAE: its data, as for softhot train. (digits)")] = None,
+    binarise: Annotated[str | None, typer.Option(help="How grey pixels become binary. (threshold)")] = None,
+    latents: options.Latents = None,
+    classes: options.Classes = None,
+    hidden: options.Hidden = None,
+    estimator: Annotated[
+        list[str] | None,
+        typer.Option(
+            help=f"Gradient estimators: {options.estimator_names}. (of a run: its own, with what it has learned)"
+        ),
+    ] = None,
+    samples: Annotated[int | None, typer.Option(help="Draws per gradient. (the estimator's own if not given)")] = None,
+    baseline: Annotated[
+        list[str] | None, typer.Option(help=f"Baselines of the score function: {', '.join(BASELINES)}.")
+    ] = None,
+    temperature: Annotated[
+        list[float] | None, typer.Option(help="Temperatures of estimators. (their own if not given)")
+    ] = None,
+    term: Annotated[
+        str | None, typer.Option(help=f"KL term: {options.term_names}. (a run's own; otherwise categorical)")
+    ] = None,
+    draws: Annotated[int, typer.Option(help="Draws of each gradient.")] = 256,
+    images: Annotated[int, typer.Option(help="Test images that a gradient is the mean over.")] = 16,
+    learn: Annotated[int, typer.Option(help="Steps that baselines and control variates learn before.")] = 200,
+    seed: Annotated[int, typer.Option(help="Seed of weights, parameters and draws.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of the tables.")] = False,
+    out: options.Out = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw them elsewhere too: FILE.html, .png or .svg.")] = None,
+) -> None:
+    """Measure bias, variance and cosine of gradients against the true one, before and after the sample.
+
+    Of a fresh VAE, unless --problem, --checkpoint or --run is given. Writes the numbers as .csv and .json, and draws
+    them.
+    """
+    elsewhere = {"--problem": problem, "--checkpoint": checkpoint, "--run": run}
+    given = [name for name, value in elsewhere.items() if value is not None]
+    model = {"data": data, "binarise": binarise, "latents": latents, "classes": classes, "hidden": hidden}
+    extra = [f"--{name}" for name, value in model.items() if value is not None]
+    if len(given) > 1 or (given and extra):
+        raise ValueError(f"{given[0]} says what is measured; leave out {', '.join([*given[1:], *extra])}.")
+    for name, number, least in (("draws", draws, 32), ("images", images, 1), ("learn", learn, 0)):
+        if number < least:
+            raise ValueError(f"--{name} {number} is too few; use --{name} {least} or more.")
+    if plot is not None:
+        writable(plot)
+    kl = None if term is None else term_of(term)
+    names = estimator or ([] if checkpoint or run else ESTIMATORS)
+    grid = Grid(names, temperature or (), baseline or (), samples, seed)
+    places: Iterable[Place]
+    if problem is not None:
+        what, places = problem, [at_start(problem, seed)]
+    elif checkpoint is not None:
+        what, places = checkpoint.stem, [at_checkpoint(checkpoint, images, kl)]
+    elif run is not None:
+        what, places = run.name, along_run(run, images, kl)
+    else:
+        sizes = {"latents": latents, "classes": classes, "hidden": hidden}
+        config = Config.for_data(data or "digits", binarise=binarise, estimator="leave-one-out", seed=seed, **sizes)
+        what, places = Path(config.data).name, [at_fresh_weights(config, images, kl)]
+    console = Console(stderr=as_json)
+    folder = make_folder(out or Path("results") / f"gradients-{what}")
+    found: list[tuple[int | None, Diagnosis]] = []
+    with Progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console) as progress:
+        bar = progress.add_task("measuring")
+        for place in places:
+            found += [(place.epoch, one) for one in grid.measure(place, draws=draws, learn=learn)]
+            progress.update(bar, description=f"measured at epoch {place.epoch}" if place.epoch else "measured")
+    rows = [{"epoch": epoch, **one.row()} for epoch, one in found]
+    known = [(epoch, one) for epoch, one in found if epoch is not None]
+    figure = along_figure(known) if run is not None else gradient_figure([one for _, one in found])
+    write_csv(folder / "gradients.csv", jsonable(rows))
+    write_json(folder / "gradients.json", rows)
+    for path in (folder / "gradients.html", plot):
+        if path is not None:
+            save(figure, path)
+    if as_json:
+        print(json.dumps(jsonable(rows), indent=1))
+        return
+    for part in ("encoder", "decoder"):
+        _print(console, part, what, found)
+    console.print(f"{folder / 'gradients.html'}  {folder / 'gradients.csv'}", highlight=False, soft_wrap=True)
+
+
+def _print(console: Console, part: str, what: str, found: list[tuple[int | None, Diagnosis]]) -> None:
+    shown = [(epoch, one, one.parts[part]) for epoch, one in found if part in one.parts]
+    if not shown:
+        return
+    truths = ", ".join(dict.fromkeys(one.truth for _, one, _ in shown))
+    title = f"Gradient of the {part}, {what}, relative to the true one ({truths}); {shown[0][1].draws} draws"
+    table = Table(title=Text(title), title_justify="left", box=SIMPLE_HEAD)
+    along = len({epoch for epoch, *_ in shown}) > 1
+    table.add_column("estimator", no_wrap=True)
+    for column in ("epoch",) * along + ("bias", "z", "variance", "mse", "snr", "cosine", "5% to 95%", "of mean"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for column in ("evals", "ms", "var x evals", "var x s"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for epoch, one, quality in shown:
+        table.add_row(
+            one.estimator,
+            *(str(epoch),) * along,
+            f"{quality.bias:.3f} ±{quality.bias_se:.3f}",
+            f"{quality.bias_z:.1f}",
+            f"{quality.variance:.3g} ±{quality.variance_se:.1g}",
+            f"{quality.mse:.3g}",
+            f"{quality.snr:.2f}",
+            f"{quality.cosine:.2f}",
+            f"{quality.cosine_low:.2f} {quality.cosine_high:.2f}",
+            f"{quality.cosine_of_mean:.2f}",
+            str(one.evaluations),
+            f"{1000 * one.seconds:.2g}",
+            f"{quality.variance * one.evaluations:.3g}",
+            f"{quality.variance * one.seconds:.2g}",
+        )
+    console.print(table)
