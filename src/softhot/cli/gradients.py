@@ -27,6 +27,8 @@ from softhot.problems import PROBLEMS
 
 __all__ = ["gradients"]
 
+Found = list[tuple[int | None, Diagnosis]]  # with the epoch of a run
+
 ESTIMATORS = ["leave-one-out", "rebar", "straight-through", "reinmax", "gumbel-rao", "st-gumbel-softmax"]
 ESTIMATORS += ["gumbel-softmax"]
 
@@ -96,7 +98,7 @@ def gradients(
         what, places = Path(config.data).name, [at_fresh_weights(config, images, kl)]
     console = Console(stderr=as_json)
     folder = make_folder(out or Path("results") / f"gradients-{what}")
-    found: list[tuple[int | None, Diagnosis]] = []
+    found: Found = []
     with Progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console) as progress:
         bar = progress.add_task("measuring")
         for place in places:
@@ -113,39 +115,42 @@ def gradients(
     if as_json:
         print(json.dumps(jsonable(rows), indent=1))
         return
-    for part in ("encoder", "decoder"):
-        _print(console, part, what, found)
+    _print(console, what, found)
     console.print(f"{folder / 'gradients.html'}  {folder / 'gradients.csv'}", highlight=False, soft_wrap=True)
 
 
-def _print(console: Console, part: str, what: str, found: list[tuple[int | None, Diagnosis]]) -> None:
-    shown = [(epoch, one, one.parts[part]) for epoch, one in found if part in one.parts]
-    if not shown:
-        return
-    truths = ", ".join(dict.fromkeys(one.truth for _, one, _ in shown))
-    title = f"Gradient of the {part}, {what}, relative to the true one ({truths}); {shown[0][1].draws} draws"
-    table = Table(title=Text(title), title_justify="left", box=SIMPLE_HEAD)
-    along = len({epoch for epoch, *_ in shown}) > 1
-    table.add_column("estimator", no_wrap=True)
-    for column in ("epoch",) * along + ("bias", "z", "variance", "mse", "snr", "cosine", "5% to 95%", "of mean"):
-        table.add_column(column, justify="right", no_wrap=True)
-    for column in ("evals", "ms", "var x evals", "var x s"):
-        table.add_column(column, justify="right", no_wrap=True)
-    for epoch, one, quality in shown:
-        table.add_row(
-            one.estimator,
-            *(str(epoch),) * along,
-            f"{quality.bias:.3f} ±{quality.bias_se:.3f}",
-            f"{quality.bias_z:.1f}",
-            f"{quality.variance:.3g} ±{quality.variance_se:.1g}",
-            f"{quality.mse:.3g}",
-            f"{quality.snr:.2f}",
-            f"{quality.cosine:.2f}",
-            f"{quality.cosine_low:.2f} {quality.cosine_high:.2f}",
-            f"{quality.cosine_of_mean:.2f}",
-            str(one.evaluations),
-            f"{1000 * one.seconds:.2g}",
-            f"{quality.variance * one.evaluations:.3g}",
-            f"{quality.variance * one.seconds:.2g}",
-        )
+def _print(console: Console, what: str, found: Found) -> None:
+    along = len({epoch for epoch, _ in found}) > 1
+    truths = ", ".join(dict.fromkeys(one.truth for _, one in found))
+    parts = list(dict.fromkeys(part for _, one in found for part in one.parts))
+    for part in parts:
+        title = f"Gradient of the {part}, {what}, relative to the true one ({truths}); {found[0][1].draws} draws"
+        table = _table(title, along, ("bias", "variance", "snr", "cosine", "of mean"))
+        for epoch, one in found:
+            quality = one.parts[part]
+            table.add_row(
+                one.estimator,
+                *(str(epoch),) * along,
+                f"{quality.bias:.3f} ±{quality.bias_se:.3f}{' ' if quality.bias_z <= 2 else '*'}",
+                f"{quality.variance:.3g} ±{quality.variance_se:.1g}",
+                f"{quality.snr:.2f}",
+                f"{quality.cosine:.2f}",
+                f"{quality.cosine_of_mean:.2f}",
+            )
+        console.print(table)
+    title = "Variance that a budget of one leaves: of one evaluation of f, and of one second"
+    table = _table(title, along, ("evals", "ms", *(f"{part[:3]} {unit}" for part in parts for unit in ("eval", "s"))))
+    for epoch, one in found:
+        each = [quality.variance * cost for quality in one.parts.values() for cost in (one.evaluations, one.seconds)]
+        cost = (str(one.evaluations), f"{1000 * one.seconds:.2g}")
+        table.add_row(one.estimator, *(str(epoch),) * along, *cost, *(f"{value:.2g}" for value in each))
     console.print(table)
+    console.print("* a bias of more than two standard errors, by its square; mse and quantiles are in the files")
+
+
+def _table(title: str, along: bool, columns: tuple[str, ...]) -> Table:
+    table = Table(title=Text(title), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("estimator", no_wrap=True)
+    for column in ("epoch",) * along + columns:
+        table.add_column(column, justify="right", no_wrap=True)
+    return table
