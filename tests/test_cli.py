@@ -89,6 +89,55 @@ def test_compare_writes_a_table_and_a_report_and_goes_on(capsys, tmp_path):
     assert (tmp_path / "overview.html").exists()
 
 
+DESCENT = ["optimise", "--problem", "rebar", "--steps", "40", "--seeds", "2", "--out", "toy"]
+
+
+def test_optimise_prints_and_writes_the_losses(capsys, tmp_path):
+    assert main([*DESCENT, "--estimator", "exact", "reinmax", "gumbel-rao", "--plot", "toy.html"]) == 0
+    text = capsys.readouterr().out
+    assert "Exact loss of rebar (1 x 2 classes, 2 seed(s), 40 steps): at the start 0.25" in text
+    assert "least possible 0.20250" in text
+    assert text.index("exact  ") < text.index("reinmax  ")
+    rows = (tmp_path / "toy/losses.csv").read_text().splitlines()
+    assert rows[0] == "estimator,seed,step,evaluations,loss"
+    assert len(rows) == 1 + 3 * 2 * 41
+    assert rows[1].startswith("exact,0,0,,0.25")
+    assert rows[-1].startswith(f"gumbel-rao,1,40,{40 * 16},0.2")
+    for path in ("toy/losses.html", "toy.html"):
+        page = (tmp_path / path).read_text()
+        assert all(name in page for name in ("exact loss above 0.2025", "gumbel-rao", "by evaluations of f"))
+
+
+def test_optimise_prints_the_same_for_a_program(capsys, tmp_path):
+    assert main([*DESCENT, "--estimator", "zgr", "disarm", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found == json.loads((tmp_path / "toy/losses.json").read_text())
+    assert [one["estimator"] for one in found["descents"]] == ["zgr", "disarm"]
+    assert found["minimum"] == pytest.approx(0.2025)
+
+
+def test_control_c_keeps_the_descents_that_are_done(capsys, monkeypatch, tmp_path):
+    from softhot.lab import optimise
+
+    descend, made = optimise._descend, []
+
+    def interrupted(plan, name, watch):
+        if name == "zgr" and "zgr" not in made:
+            made.append(name)
+            raise KeyboardInterrupt
+        made.append(name)
+        return descend(plan, name, watch)
+
+    monkeypatch.setattr(optimise, "_descend", interrupted)
+    arguments = [*DESCENT, "--estimator", "exact", "zgr", "reinmax"]
+    assert main(arguments) == 130
+    assert capsys.readouterr().err.startswith("softhot: stopped; what is finished is kept: run the command again")
+    assert {path.name for path in (tmp_path / "toy").iterdir()} == {"losses.csv", "losses.json", "losses.html"}
+    assert "exact" in (tmp_path / "toy/losses.csv").read_text()
+    assert main(arguments) == 0
+    assert made == ["exact", "zgr", "zgr", "reinmax"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -116,15 +165,29 @@ def test_compare_writes_a_table_and_a_report_and_goes_on(capsys, tmp_path):
         (["compare", "--workers", "0"], "--workers 0"),
         (["compare", "--plot", "no/such.html"], "no folder 'no'"),
         (["compare", "--term", "concretee"], "did you mean 'concrete'"),
+        (["optimise", "--problem", "polinomial"], "did you mean 'polynomial'"),
+        (["optimise", "--estimator", "reinmx"], "did you mean 'reinmax'"),
+        (
+            ["optimise", "--estimator", "vimco"],
+            "'vimco' and problem 'polynomial' do not go together: its value is a bound",
+        ),
+        (["optimise", "--problem", "polynomial-four", "--estimator", "disarm"], "use Carms(samples=2)"),
+        (["optimise", "--estimator", "leave-one-out", "--samples", "1"], "use samples >= 2"),
+        (["optimise", "--temperature", "0"], "temperature=0.0"),
+        (["optimise", "--steps", "0"], "steps=0"),
+        (["optimise", "--optimiser", "adm"], "did you mean 'adam'"),
+        (["optimise", "--learning-rate", "-1"], "learning_rate=-1.0"),
+        (["optimise", "--plot", "no/such.html"], "no folder 'no'"),
     ],
 )
-def test_bad_input_is_one_line_and_status_2(capsys, arguments, message):
+def test_bad_input_is_one_line_and_status_2(capsys, tmp_path, arguments, message):
     assert main(arguments) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
     assert message in captured.err
     assert captured.err.startswith("softhot: ")
     assert captured.err.count("\n") == 1
+    assert not (tmp_path / "results").exists()
 
 
 @pytest.mark.parametrize("damage", ["corrupt", "another model"])

@@ -15,10 +15,25 @@ from typing import Any
 from softhot.lab.drawing import GRID, INK, Figure, blank, panels, title
 from softhot.lab.summary import Arm, Gradient, Spread, summarise
 
-__all__ = ["Mark", "band", "cost", "curves", "decoder", "encoder", "gap", "marks", "marks_of", "overview"]
+__all__ = [
+    "COLOURS",
+    "DASHES",
+    "Mark",
+    "band",
+    "cost",
+    "curves",
+    "decoder",
+    "encoder",
+    "gap",
+    "logarithmic",
+    "marks",
+    "marks_of",
+    "overview",
+]
 
 # apart for normal vision and for the three kinds of colour blindness, and visible on white and on black
 COLOURS = ("#855cb7", "#ea9113", "#2db6c4", "#ce3820", "#5159fd", "#92a566", "#a55771")
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 MARKERS = {
     "circle": "●",
     "square": "■",
@@ -69,7 +84,7 @@ def encoder(arms: Sequence[Arm]) -> Figure:
         [(arm, part.encoder) for arm in arms if (part := getattr(arm, stage)).encoder.bias.count] for stage in _STAGES
     ]
     gradients = [gradient for stage in stages for _, gradient in stage]
-    low = _floor(gradient.bias.mean for gradient in gradients), _floor(gradient.variance.mean for gradient in gradients)
+    low = floor(gradient.bias.mean for gradient in gradients), floor(gradient.variance.mean for gradient in gradients)
     for name, mark in marks(arms).items():
         for axis, stage in zip(("", "2"), stages, strict=True):
             own = [(arm, gradient) for arm, gradient in stage if arm.estimator == name]
@@ -82,8 +97,8 @@ def encoder(arms: Sequence[Arm]) -> Figure:
                 hovertext=[_lines(arm.label, *_quality(gradient)) for arm, gradient in own],
                 **points,
             )
-    biases = _logarithmic(max(gradient.bias.mean, low[0]) for gradient in gradients)
-    variances = _logarithmic(max(gradient.variance.mean, low[1]) for gradient in gradients)
+    biases = logarithmic(max(gradient.bias.mean, low[0]) for gradient in gradients)
+    variances = logarithmic(max(gradient.variance.mean, low[1]) for gradient in gradients)
     figure.update_xaxes(title_text="bias / |g*|", exponentformat="none", **biases)
     figure.update_yaxes(exponentformat="none", matches="y", **variances)
     figure.update_layout(yaxis_title_text="variance / |g*|²")
@@ -137,7 +152,7 @@ def curves(arms: Sequence[Arm]) -> Figure:
             x=[point.epoch for point in points],
             y=[_short(point.valid_elbo.mean) for point in points],
             name=html.escape(arm.label),
-            line={"color": mark.colour, "width": 2, "dash": _DASHES[order % len(_DASHES)]},
+            line={"color": mark.colour, "width": 2, "dash": DASHES[order % len(DASHES)]},
             hovertemplate="%{y:.2f} at epoch %{x}<extra>%{fullData.name}</extra>",
             mode="lines" if len(points) > 1 else "markers",
             **common,
@@ -166,8 +181,8 @@ def cost(arms: Sequence[Arm]) -> Figure:
                 ],
                 **_points(name, mark, axis, legend=not axis),
             )
-    evaluations = _logarithmic(arm.evaluations.mean for arm in arms if arm.elbo.count)
-    seconds = _logarithmic(arm.seconds.mean for arm in arms if arm.elbo.count)
+    evaluations = logarithmic(arm.evaluations.mean for arm in arms if arm.elbo.count)
+    seconds = logarithmic(arm.seconds.mean for arm in arms if arm.elbo.count)
     figure.update_yaxes(matches="y")
     figure.update_layout(yaxis_title_text="discrete ELBO, nats")
     figure.update_layout(xaxis={"title_text": "decoder evaluations", "exponentformat": "SI", **evaluations})
@@ -210,7 +225,6 @@ def overview(records: Sequence[Mapping[str, Any]], *, most: int = 16) -> Figure:
 
 
 _STAGES = ("start", "end")
-_DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 
 
 def _rows(names: Sequence[str]) -> dict[str, Any]:
@@ -246,7 +260,7 @@ def _range(values: Iterable[float], right: float = 0.05) -> list[float | None] |
     return [_short(min(finite) - 0.05 * size), _short(max(finite) + right * size)]
 
 
-def _logarithmic(values: Iterable[float]) -> dict[str, Any]:
+def logarithmic(values: Iterable[float]) -> dict[str, Any]:
     """A logarithmic axis for the positive values, with at least one number on it."""
     positive = [value for value in values if 0 < value < math.inf]
     if not positive:
@@ -341,7 +355,7 @@ def _lines(*lines: str) -> str:
     return "<br>".join(html.escape(line) for line in lines)
 
 
-def _floor(values: Iterable[float]) -> float:
+def floor(values: Iterable[float]) -> float:
     """Where what is zero, or next to it, is drawn on a logarithmic axis: half of the power of ten below the rest."""
     return 0.5 * 10.0 ** math.floor(math.log10(min((value for value in values if value > 1e-4), default=1.0)))
 

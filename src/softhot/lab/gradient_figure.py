@@ -8,12 +8,10 @@ from collections.abc import Sequence
 
 from softhot.lab.diagnosis import Diagnosis
 from softhot.lab.drawing import Figure, panels
-from softhot.lab.figures import marks_of
+from softhot.lab.figures import floor, logarithmic, marks_of
 from softhot.lab.quality import Quality
 
 __all__ = ["along_figure", "gradient_figure"]
-
-_FLOOR = 1e-4  # of a relative bias or variance: what is below is drawn there
 
 
 def gradient_figure(found: Sequence[Diagnosis]) -> Figure:
@@ -24,13 +22,14 @@ def gradient_figure(found: Sequence[Diagnosis]) -> Figure:
     """
     figure = panels("encoder: bias against variance", "cosine of a draw: encoder filled, decoder hollow", 520)
     marks = marks_of(one.estimator for one in found)
+    low, least = floor(one.encoder.bias for one in found), floor(one.encoder.variance for one in found)
     for row, one in enumerate(found):
         mark, name, here = marks[one.estimator], html.escape(one.estimator), one.encoder
         hollow = {"color": mark.colour, "size": 11, "line": {"width": 2, "color": mark.colour}}
         common = {"name": name, "legendgroup": name, "mode": "markers", "hoverinfo": "text"}
         figure.add_scatter(
-            x=[max(here.bias, _FLOOR)],
-            y=[max(here.variance, _FLOOR)],
+            x=[max(here.bias, low)],
+            y=[max(here.variance, least)],
             error_x={"array": [2 * here.bias_se], "thickness": 1, "width": 3},
             marker={**hollow, "symbol": mark.symbol + "-open" * (here.bias_z <= 2)},
             hovertext=[_words(one, here)],
@@ -56,8 +55,8 @@ def gradient_figure(found: Sequence[Diagnosis]) -> Figure:
             )
     rows = {"tickvals": [*range(len(found))], "ticktext": [html.escape(one.estimator) for one in found]}
     figure.update_layout(
-        xaxis={"title_text": "bias / |g*|", "type": "log", "exponentformat": "power"},
-        yaxis={"title_text": "variance / |g*|²", "type": "log", "exponentformat": "power"},
+        xaxis={"title_text": "bias / |g*|", **logarithmic(max(one.encoder.bias, low) for one in found)},
+        yaxis={"title_text": "variance / |g*|²", **logarithmic(max(one.encoder.variance, least) for one in found)},
         xaxis2={"title_text": "cosine with g*", "range": [-1.02, 1.02]},
         yaxis2={**rows, "range": [len(found) - 0.5, -0.5], "showticklabels": True, "side": "right"},
     )
@@ -67,6 +66,7 @@ def gradient_figure(found: Sequence[Diagnosis]) -> Figure:
 def along_figure(found: Sequence[tuple[int, Diagnosis]]) -> Figure:
     """Variance and squared bias, and the cosine, by epoch; before the sample."""
     figure = panels("encoder: variance, and squared bias (dots)", "encoder: mean cosine of a draw", 480)
+    low = floor(value for _, one in found for value in (one.encoder.variance, one.encoder.bias**2))
     names = list(dict.fromkeys(one.estimator for _, one in found))
     marks = marks_of(names)
     for label in names:
@@ -75,14 +75,14 @@ def along_figure(found: Sequence[tuple[int, Diagnosis]]) -> Figure:
         line = {"color": mark.colour, "width": 2}
         common = {"x": epochs, "name": name, "legendgroup": name, "marker": {"symbol": mark.symbol, "size": 8}}
         figure.add_scatter(
-            y=[max(one.variance, _FLOOR) for _, one in own],
+            y=[max(one.variance, low) for _, one in own],
             error_y={"array": [2 * one.variance_se for _, one in own], "thickness": 1, "width": 3},
             mode="lines+markers",
             line=line,
             **common,
         )
         figure.add_scatter(
-            y=[max(one.bias**2, _FLOOR) for _, one in own],
+            y=[max(one.bias**2, low) for _, one in own],
             mode="lines+markers",
             line={**line, "dash": "dot"},
             showlegend=False,
@@ -100,7 +100,7 @@ def along_figure(found: Sequence[tuple[int, Diagnosis]]) -> Figure:
         )
     figure.update_layout(
         xaxis={"title_text": "epoch"},
-        yaxis={"title_text": "relative to |g*|²", "type": "log", "exponentformat": "power"},
+        yaxis={"title_text": "relative to |g*|²", "type": "log", "dtick": 1, "exponentformat": "power"},
         xaxis2={"title_text": "epoch"},
         yaxis2={"showticklabels": True, "side": "right"},
     )

@@ -138,9 +138,8 @@ class ProblemTarget(Target):
             return None
 
     def refusal(self, estimator: Estimator) -> str | None:
-        reason = incompatible(estimator, Categorical(), *self.size)
-        if reason:
-            return reason
+        if estimator.multi_sample:
+            return "its value is a bound of several draws, not an expectation"
         with held(estimator):
             try:
                 self.value(estimator, stream(0, "refusal"))
