@@ -23,6 +23,7 @@ from softhot.lab.drawing import save, writable
 from softhot.lab.files import jsonable, make_folder, write_csv, write_json
 from softhot.lab.gradient_figure import along_figure, gradient_figure
 from softhot.lab.places import Grid, Place, along_run, at_checkpoint, at_fresh_weights, at_start
+from softhot.lab.quality import Quality
 from softhot.problems import PROBLEMS
 
 __all__ = ["gradients"]
@@ -121,9 +122,9 @@ def gradients(
 
 def _print(console: Console, what: str, found: Found) -> None:
     along = len({epoch for epoch, _ in found}) > 1
-    truths = ", ".join(dict.fromkeys(one.truth for _, one in found))
     parts = list(dict.fromkeys(part for _, one in found for part in one.parts))
     for part in parts:
+        truths = ", ".join(dict.fromkeys(_truth(one, one.parts[part]) for _, one in found))
         title = f"Gradient of the {part}, {what}, relative to the true one ({truths}); {found[0][1].draws} draws"
         table = _table(title, along, ("bias", "variance", "snr", "cosine", "of mean"))
         for epoch, one in found:
@@ -146,6 +147,10 @@ def _print(console: Console, what: str, found: Found) -> None:
         table.add_row(one.estimator, *(str(epoch),) * along, *cost, *(f"{value:.2g}" for value in each))
     console.print(table)
     console.print("* a bias of more than two standard errors, by its square; mse and quantiles are in the files")
+
+
+def _truth(one: Diagnosis, quality: Quality) -> str:
+    return one.truth + (f", itself ±{quality.truth_se:.2g}" if quality.truth_se else "")
 
 
 def _table(title: str, along: bool, columns: tuple[str, ...]) -> Table:

@@ -192,7 +192,7 @@ def _learn(target: Target, estimator: Estimator, steps: int, seed: int) -> None:
     learner = Learner(estimator, _LEARNING_RATE)
     if not [*learner.control.state_dict()]:
         return
-    noise = stream(seed, "learn")
+    noise = stream(seed, "learn", device=target.device)
     for step in range(steps):
         target.value(estimator, noise, learn=True)
         learner.step(_LEARNING_RATE * (1 - step / steps))  # it comes to rest

@@ -53,12 +53,14 @@ def reference(target: Target, *, seed: int = 0, limit: int = 2**14, draws: int =
     exact = target.exact(limit)
     if exact is not None:
         return Reference({part: Truth(gradient) for part, gradient in exact.items()}, "exact")
-    target, noise, each = target.discrete(), stream(seed, "reference"), -(-draws // BLOCKS)
+    target, noise, each = target.discrete(), stream(seed, "reference", device=target.device), -(-draws // BLOCKS)
     sums: dict[str, list[torch.Tensor]] = {part: [] for part in target.parts}
     for _ in range(BLOCKS):
         many = [target.draw(LeaveOneOut(samples=_SAMPLES), noise) for _ in range(each)]
         for part, blocks in sums.items():
-            blocks.append(sum((one[part].to(torch.float64) for one in many), torch.zeros(())) / each)
+            blocks.append(
+                sum((one[part].to(torch.float64) for one in many), torch.zeros((), device=target.device)) / each
+            )
     stacked = {part: torch.stack(blocks) for part, blocks in sums.items()}
     return Reference(
         {part: Truth(blocks.mean(0), blocks) for part, blocks in stacked.items()},
@@ -73,16 +75,22 @@ def measure(target: Target, estimator: Estimator, truth: Reference, *, draws: in
         ValueError: If there are too few draws for a standard error.
     """
     tallies = {part: Tally(one) for part, one in truth.parts.items()}
-    noise, seconds = stream(seed, "gradient"), []
+    noise, seconds = stream(seed, "gradient", device=target.device), []
     if isinstance(estimator, Exact):
-        draws = 2 * BLOCKS  # there is no noise in it, or in the term little
+        draws = 2 * BLOCKS  # there is no noise in it
     with held(estimator):
-        target.draw(estimator, stream(seed, "warm"))  # what is compiled or cached is so now
+        target.draw(estimator, stream(seed, "warm", device=target.device))  # what is compiled or cached is so now
         for _ in range(draws):
-            start = time.perf_counter()
+            start = _now(target.device)
             gradient = target.draw(estimator, noise)
-            seconds.append(time.perf_counter() - start)
+            seconds.append(_now(target.device) - start)
             for part, tally in tallies.items():
                 tally.add(gradient[part])
     found = {part: tally.quality() for part, tally in tallies.items()}
     return Measurement(found, draws, statistics.median(seconds))
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)  # what was launched is done
+    return time.perf_counter()

@@ -32,6 +32,11 @@ class Target(ABC):
         """N and K."""
 
     @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(parameter for own in self.parts.values() for parameter in own).device
+
+    @property
     @abstractmethod
     def parts(self) -> dict[str, list[Tensor]]:
         """The parameters: "encoder", before the sample, and "decoder", after it, if there is one."""
@@ -89,7 +94,7 @@ class VaeTarget(Target):
     def exact(self, limit: int) -> dict[str, Tensor] | None:
         if self.model.classes**self.model.latents > limit:
             return None
-        return self.discrete().draw(Exact(limit=limit), torch.Generator())
+        return self.discrete().draw(Exact(limit=limit), torch.Generator(self.device))
 
     def refusal(self, estimator: Estimator) -> str | None:
         return incompatible(estimator, self.term, *self.size)
@@ -142,7 +147,7 @@ class ProblemTarget(Target):
             return "its value is a bound of several draws, not an expectation"
         with held(estimator):
             try:
-                self.value(estimator, stream(0, "refusal"))
+                self.value(estimator, stream(0, "refusal", device=self.device))
             except ValueError as error:
                 return str(error).rstrip(".")
         return None
