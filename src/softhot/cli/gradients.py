@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
@@ -86,23 +87,25 @@ def gradients(
     kl = None if term is None else term_of(term)
     names = estimator or ([] if checkpoint or run else ESTIMATORS)
     grid = Grid(names, temperature or (), baseline or (), samples, seed)
-    places: Iterable[Place]
+    places: Iterator[Place]
     if problem is not None:
-        what, places = problem, [at_start(problem, seed)]
+        what, places = problem, iter([at_start(problem, seed)])
     elif checkpoint is not None:
-        what, places = checkpoint.stem, [at_checkpoint(checkpoint, images, kl)]
+        what, places = checkpoint.stem, iter([at_checkpoint(checkpoint, images, kl)])
     elif run is not None:
         what, places = run.name, along_run(run, images, kl)
     else:
         sizes = {"latents": latents, "classes": classes, "hidden": hidden}
         config = Config.for_data(data or "digits", binarise=binarise, estimator="leave-one-out", seed=seed, **sizes)
-        what, places = Path(config.data).name, [at_fresh_weights(config, images, kl)]
+        what, places = Path(config.data).name, iter([at_fresh_weights(config, images, kl)])
+    first = next(places)
+    grid.at(first)  # bad input is refused before any work
     console = Console(stderr=as_json)
     folder = make_folder(out or Path("results") / f"gradients-{what}")
     found: Found = []
     with Progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console) as progress:
         bar = progress.add_task("measuring")
-        for place in places:
+        for place in chain([first], places):
             found += [(place.epoch, one) for one in grid.measure(place, draws=draws, learn=learn)]
             progress.update(bar, description=f"measured at epoch {place.epoch}" if place.epoch else "measured")
     rows = [{"epoch": epoch, **one.row()} for epoch, one in found]

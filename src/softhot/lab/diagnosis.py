@@ -28,7 +28,7 @@ from softhot.lab.targets import ProblemTarget, Target, VaeTarget
 from softhot.problems import Problem
 from softhot.problems.vae import CategoricalVAE
 
-__all__ = ["Diagnosis", "diagnose", "diagnose_target", "label"]
+__all__ = ["Diagnosis", "admitted", "diagnose", "diagnose_target", "label"]
 
 _LEARNING_RATE = 3e-2
 
@@ -136,17 +136,28 @@ def diagnose_target(
     for name, value, least in (("draws", draws, 32), ("learn", learn, 0), ("reference_draws", reference_draws, 32)):
         if value < least:
             raise ValueError(f"{name}={value} is too few; use {name}={least} or more.")
-    named = _named(estimators, *target.size, seed)
-    for name, estimator in named.items():
-        reason = target.refusal(estimator)
-        if reason:
-            raise ValueError(f"{name} cannot be measured here: {reason}.")
+    named = admitted(target, _named(estimators, *target.size, seed))
     truth = reference(target, seed=seed, limit=limit, draws=reference_draws)
     found = []
     for name, estimator in named.items():
         _learn(target, estimator, learn, seed)
         found.append(_diagnosis(name, estimator, target, truth, draws, seed))
     return found
+
+
+def admitted(target: Target, named: dict[str, Estimator]) -> dict[str, Estimator]:
+    """The estimators by label, if all can be measured.
+
+    Raises:
+        ValueError: If one cannot be, or there is none.
+    """
+    if not named:
+        raise ValueError("no estimator is given; use ['reinmax'], for example.")
+    for name, estimator in named.items():
+        reason = target.refusal(estimator)
+        if reason:
+            raise ValueError(f"{name} cannot be measured here: {reason}.")
+    return named
 
 
 def label(estimator: Estimator) -> str:
@@ -175,8 +186,6 @@ def _named(
         named = {label(one): one for one in made}
         if len(named) < len(made):
             raise ValueError("two estimators have one label; give them as a dictionary, {'first': Rebar(), ...}.")
-    if not named:
-        raise ValueError("no estimator is given; use ['reinmax'], for example.")
     return named
 
 

@@ -11,7 +11,7 @@ from softhot.estimators import Estimator
 from softhot.kl import Term, term
 from softhot.lab import checkpoint
 from softhot.lab.config import Config, make_estimator
-from softhot.lab.diagnosis import Diagnosis, diagnose_target, label
+from softhot.lab.diagnosis import Diagnosis, admitted, diagnose_target, label
 from softhot.lab.single import stages
 from softhot.lab.targets import ProblemTarget, Target, VaeTarget
 from softhot.lab.training import Run, few
@@ -61,12 +61,20 @@ class Grid:
             made[label(one) + kind] = one
         return made
 
+    def at(self, place: Place) -> dict[str, Estimator]:
+        """The estimators for a place; its own, as far as it has learned, if no names are given.
+
+        Raises:
+            ValueError: If a name or a setting is refused, or an estimator cannot be measured there.
+        """
+        if self.names or place.own is None:
+            return admitted(place.target, self.estimators(*place.target.size))
+        return admitted(place.target, {label(place.own): place.own})
+
     def measure(self, place: Place, *, draws: int, learn: int) -> list[Diagnosis]:
-        """What :func:`softhot.lab.diagnosis.diagnose` gives; of the place's own estimator, if no names are given."""
-        if not self.names and place.own is not None:
-            return diagnose_target(place.target, {label(place.own): place.own}, draws=draws, seed=self.seed)
+        """What :func:`softhot.lab.diagnosis.diagnose` gives; what is the place's own learns no more."""
         return diagnose_target(
-            place.target, self.estimators(*place.target.size), draws=draws, learn=learn, seed=self.seed
+            place.target, self.at(place), draws=draws, learn=learn if self.names else 0, seed=self.seed
         )
 
 
