@@ -137,6 +137,15 @@ class TestLearner:
         assert all(one != other for one, other in zip(before, after, strict=True))
         assert run.objective(run.temperature).estimator.relaxation is run.learner.control
 
+    def test_the_schedule_acts_on_the_one_estimator_that_learns(self, images):
+        run = Run(dataclasses.replace(SMALL, estimator="relax", epochs=1, final_temperature=0.3), images)
+        surrogate = run.learner.estimator.surrogate
+        run.train_epoch()
+        now = run.objective(run.temperature).estimator
+        assert now.temperature == pytest.approx(0.3)
+        assert now.surrogate is surrogate
+        assert surrogate.linear.any()
+
     def test_evaluation_and_measurement_teach_nothing(self, images):
         run = Run(dataclasses.replace(SMALL, estimator="score-function", baseline="running"), images)
         run.train_epoch()
