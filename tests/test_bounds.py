@@ -294,6 +294,26 @@ def test_the_gaussian_objective_has_the_mean_of_its_exact_form() -> None:
     assert_mean(gradient_draws(sampled) - gradient_draws(exact), torch.zeros(BATCH, LATENTS, CLASSES))
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize(
+    ("estimator", "term"),
+    [(GumbelSoftmax(), Relaxed(exact=False)), (InvertibleGaussian(), Gaussian(exact=False))],
+    ids=["gumbel", "gaussian"],
+)
+def test_the_gradient_passes_through_samples_of_half_precision(
+    estimator: Estimator, term: Term, dtype: torch.dtype
+) -> None:
+    def gradient(kind: torch.dtype) -> Tensor:
+        logits = LOGITS.to(dtype).to(kind).requires_grad_()
+        value = Objective(estimator, term)(lambda z: 0 * z.sum((-1, -2)), logits, PRIOR.to(kind), generator=seeded())
+        return torch.autograd.grad(value.sum(), logits)[0].double()
+
+    half, single = gradient(dtype), gradient(torch.float32)
+    assert single.abs().max() > 0.1
+    # a dozen roundings, some of which a division by an entry of the sample enlarges
+    torch.testing.assert_close(half, single, atol=64 * torch.finfo(dtype).eps, rtol=0)
+
+
 # what goes together
 
 APART: list[tuple[Estimator, Term, str]] = [

@@ -100,6 +100,20 @@ def test_gradient_of_the_monte_carlo_form_is_that_of_the_exact_one(term: Term, t
             assert draws.abs().max() < 1e-9
 
 
+@soft_terms
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_half_precision_is_computed_in_single(term: Term, dtype: torch.dtype) -> None:
+    sampled, half = replace(term, exact=False), (LOGITS.to(dtype).expand(500, 2, 3), PRIOR.to(dtype).expand(500, 2, 3))
+
+    def results(kind: torch.dtype) -> list[Tensor]:
+        leaves = [x.to(kind).clone().requires_grad_() for x in half]
+        value = sampled(*leaves, 0.3, generator=seeded())
+        return [value, *torch.autograd.grad(value.sum(), leaves)]
+
+    for found, single in zip(results(dtype), results(torch.float32), strict=True):
+        torch.testing.assert_close(found, single.to(dtype))
+
+
 # independent evaluations
 
 

@@ -85,4 +85,4 @@ def gaussian_sample(
     means, rest = gaussian_means(logits)
     noise = torch.randn(means.shape, dtype=means.dtype, device=means.device, generator=generator)
     log = tempered(means + scale * noise, heat).masked_fill(rest, math.log(delta)).log_softmax(-1)
-    return remember_log(log.exp().to(logits.dtype), log.detach().to(logits.dtype))
+    return remember_log(log.exp().to(logits.dtype), log.detach())

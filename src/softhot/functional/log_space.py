@@ -39,11 +39,11 @@ def log_of(sample: Tensor) -> Tensor:
     if found is None or found[0] != _version(sample):
         return sample.log()
     log_sample = found[1]
-    if sample.shape != log_sample.shape or sample.dtype != log_sample.dtype or not sample.requires_grad:
+    if sample.shape != log_sample.shape or not sample.requires_grad:
         return log_sample
     # the value is the one kept; the gradient passes through the sample, where it has not underflowed
-    inside = sample > _UNDERFLOW
-    log = torch.where(inside, sample, 1.0).log()
+    inside = sample > max(_UNDERFLOW, torch.finfo(sample.dtype).tiny)
+    log = torch.where(inside, sample, 1.0).to(log_sample.dtype).log()
     value: Tensor = torch.where(inside, log + (log_sample - log).detach(), log_sample)
     return value
 

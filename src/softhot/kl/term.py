@@ -21,6 +21,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from softhot.functional import one_hot_sample, relaxed_sample
+from softhot.functional.sampling import wide
 from softhot.kernels.noise import Noise
 
 __all__ = ["Sample", "Term", "apart", "log_mass"]
@@ -65,8 +66,8 @@ class Term(ABC):
         if self.exact:
             return self.value(logits, prior_logits, self.checked(temperature))
         logits, prior_logits = torch.broadcast_tensors(logits, prior_logits)
-        heat = self.checked(temperature)
-        return self.integrand(self.draw(logits, heat, generator), logits, prior_logits, heat)
+        ours, theirs, heat = wide(logits), wide(prior_logits), self.checked(temperature)
+        return self.integrand(self.draw(ours, heat, generator), ours, theirs, heat).to(logits.dtype)
 
     def checked(self, temperature: float | Tensor | None) -> float | Tensor:
         """The temperature, or an error if the term has no value without one."""

@@ -21,7 +21,7 @@ from softhot.estimators import ESTIMATORS, Estimator
 from softhot.kl import Term, term
 from softhot.lab.config import make_estimator
 from softhot.lab.gradients import Reference, measure, reference
-from softhot.lab.learner import Learner
+from softhot.lab.learner import Learner, control_of
 from softhot.lab.quality import Quality
 from softhot.lab.seeds import stream
 from softhot.lab.targets import ProblemTarget, Target, VaeTarget
@@ -136,7 +136,7 @@ def diagnose_target(
     for name, value, least in (("draws", draws, 32), ("learn", learn, 0), ("reference_draws", reference_draws, 32)):
         if value < least:
             raise ValueError(f"{name}={value} is too few; use {name}={least} or more.")
-    named = admitted(target, _named(estimators, *target.size, seed))
+    named = admitted(target, _named(target, estimators, seed))
     truth = reference(target, seed=seed, limit=limit, draws=reference_draws)
     found = []
     for name, estimator in named.items():
@@ -177,12 +177,15 @@ def label(estimator: Estimator) -> str:
 
 
 def _named(
-    estimators: Sequence[str | Estimator] | Mapping[str, Estimator], latents: int, classes: int, seed: int
+    target: Target, estimators: Sequence[str | Estimator] | Mapping[str, Estimator], seed: int
 ) -> dict[str, Estimator]:
     if isinstance(estimators, Mapping):
         named = dict(estimators)
     else:
-        made = [make_estimator(one, latents, classes, seed=seed) if isinstance(one, str) else one for one in estimators]
+        made = [make_estimator(one, *target.size, seed=seed) if isinstance(one, str) else one for one in estimators]
+        for name, one in zip(estimators, made, strict=True):
+            if name is not one:
+                control_of(one).to(target.device)
         named = {label(one): one for one in made}
         if len(named) < len(made):
             raise ValueError("two estimators have one label; give them as a dictionary, {'first': Rebar(), ...}.")
