@@ -70,6 +70,48 @@ def test_train_says_that_grey_pixels_have_no_likelihood(capsys):
     assert "cross-entropies" in capsys.readouterr().out
 
 
+def test_gradients_prints_draws_and_writes(capsys, tmp_path):
+    arguments = ["gradients", *TINY[2:], "--estimator", "score-function", "reinmax", "--baseline", "none", "learned"]
+    assert main([*arguments, "--temperature", "1", "2", "--draws", "32", "--learn", "20", "--out", "g"]) == 0
+    text = capsys.readouterr().out
+    for part in ("Gradient of the encoder, digits", "Gradient of the decoder", "(exact)", "reinmax t=2", "a budget of"):
+        assert part in text
+    header, *rows = (tmp_path / "g/gradients.csv").read_text().splitlines()
+    labels = ["score-function none baseline", "score-function learned baseline", "reinmax t=1", "reinmax t=2"]
+    assert [row.split(",")[1] for row in rows] == labels
+    assert {"encoder_mse", "decoder_cosine_low", "encoder_variance_times_seconds"} <= set(header.split(","))
+    assert [row["estimator"] for row in json.loads((tmp_path / "g/gradients.json").read_text())] == labels
+    assert "plotly" in (tmp_path / "g/gradients.html").read_text()
+
+
+def test_gradients_of_a_problem_are_the_same_for_a_program(capsys):
+    assert main(["gradients", "--problem", "random-quadratic", "--estimator", "reinmax", "--json"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)
+    assert found["encoder_bias_z"] < 4
+    assert found["truth"] == "exact"
+    assert "decoder_bias" not in found
+
+
+def test_gradients_of_a_checkpoint_and_along_its_run(capsys, tmp_path):
+    train = ["train", "--estimator", "relax", *TINY[2:], "--epochs", "2", "--keep-every", "1", "--out", "run"]
+    assert main(train) == 0
+    assert [path.name for path in sorted((tmp_path / "run/checkpoints").iterdir())] == [
+        "00001.safetensors",
+        "00002.safetensors",
+    ]
+    capsys.readouterr()
+    common = ["gradients", "--draws", "32", "--images", "4", "--json"]
+    assert main([*common, "--run", "run", "--plot", "along.html"]) == 0
+    along = json.loads(capsys.readouterr().out)
+    assert [(row["epoch"], row["estimator"]) for row in along] == [(epoch, "relax t=1") for epoch in (0, 1, 2)]
+    assert (tmp_path / "along.html").exists()
+    assert main([*common, "--checkpoint", "run"]) == 0
+    (last,) = json.loads(capsys.readouterr().out)
+    assert {**last, "seconds": 0} | {key: 0 for key in last if "seconds" in key} == {**along[-1], "seconds": 0} | {
+        key: 0 for key in last if "seconds" in key
+    }
+
+
 def test_compare_writes_a_table_and_a_report_and_goes_on(capsys, tmp_path):
     arguments = ["compare", *TINY, "--estimator", "reinmax", "gumbel-softmax", "--term", "categorical", "concrete"]
     arguments += ["--temperature", "0.5", "--out", "study", "--plot", "overview.html"]
@@ -163,6 +205,23 @@ def test_control_c_keeps_the_descents_that_are_done(capsys, monkeypatch, tmp_pat
         (["certify", "zgr", "--draws", "9"], "draws=9 are too few"),
         (["compare", "--estimator", "reinmax", "--term", "concrete"], "go together"),
         (["compare", "--seeds", "0"], "--seeds 0"),
+        (["train", "--baseline", "learnt"], "did you mean 'learned'"),
+        (["train", "--control-learning-rate", "0"], "control_learning_rate=0.0"),
+        (["train", "--keep-every", "0"], "--keep-every 0"),
+        (["gradients", "--problem", "reber"], "did you mean 'rebar'"),
+        (["gradients", "--estimator", "reinmx"], "did you mean 'reinmax'"),
+        (["gradients", "--estimator", "disarm"], "disarm cannot be measured here: the estimator is for 2 classes"),
+        (["gradients", "--problem", "polynomial", "--estimator", "exact"], "exact cannot be measured here"),
+        (["gradients", "--estimator", "score-function", "--baseline", "runing"], "did you mean 'running'"),
+        (["gradients", "--term", "jangg"], "did you mean 'jang'"),
+        (["gradients", "--draws", "8"], "--draws 8 is too few; use --draws 32"),
+        (["gradients", "--images", "0"], "--images 0"),
+        (["gradients", "--temperature", "0"], "temperature=0.0"),
+        (["gradients", "--problem", "rebar", "--run", "x"], "--problem says what is measured; leave out --run"),
+        (["gradients", "--run", "x", "--latents", "3"], "leave out --latents"),
+        (["gradients", "--run", "none"], "--keep-every 1"),
+        (["gradients", "--checkpoint", "none"], "cannot read the checkpoint 'none'"),
+        (["gradients", "--plot", "no/such.html"], "no folder 'no'"),
         (["compare", "--workers", "0"], "--workers 0"),
         (["compare", "--plot", "no/such.html"], "no folder 'no'"),
         (["compare", "--term", "concretee"], "did you mean 'concrete'"),

@@ -7,6 +7,7 @@ import typer
 from softhot.cli.certify import certificates
 from softhot.cli.compare import compare
 from softhot.cli.entropy import entropy
+from softhot.cli.gradients import gradients
 from softhot.cli.optimise import optimise
 from softhot.cli.options import Several
 from softhot.cli.train import train
@@ -21,5 +22,6 @@ app = typer.Typer(
 app.command(cls=Several)(entropy)
 app.command(cls=Several)(train)
 app.command(cls=Several)(compare)
+app.command(cls=Several)(gradients)
 app.command(cls=Several)(optimise)
 app.command("certify", cls=Several)(certificates)

@@ -24,6 +24,7 @@ from softhot.estimators import Controlled, Estimator, Exact
 from softhot.lab.config import OPTIMISERS, make_estimator
 from softhot.lab.files import make_folder, read_json, write_csv, write_json
 from softhot.lab.seeds import stream
+from softhot.lab.targets import ProblemTarget
 from softhot.names import unknown
 from softhot.problems import Problem, problem
 
@@ -84,9 +85,10 @@ class Plan:
             )
         toy = problem(self.problem)
         for name in self.estimators:
-            reason = _unsuited(self.estimator(name), toy)
+            one = self.estimator(name)
+            reason = None if isinstance(one, Exact) else ProblemTarget(toy, toy.start()).refusal(one)
             if reason:
-                raise ValueError(f"estimator {name!r} and problem {self.problem!r} do not go together: {reason}")
+                raise ValueError(f"estimator {name!r} and problem {self.problem!r} do not go together: {reason}.")
 
     @property
     def interval(self) -> int:
@@ -95,7 +97,8 @@ class Plan:
 
     def estimator(self, name: str) -> Estimator:
         """The estimator of a name, with the plan's settings."""
-        return make_estimator(name, self.temperature, self.samples)
+        toy = problem(self.problem)
+        return make_estimator(name, toy.latents, toy.classes, temperature=self.temperature, samples=self.samples)
 
     def settings(self) -> dict[str, Any]:
         """What a descent depends on beside its estimator."""
@@ -161,18 +164,6 @@ def records(plan: Plan, descents: list[Descent]) -> dict[str, Any]:
     toy = problem(plan.problem)
     about = {"latents": toy.latents, "classes": toy.classes, "source": toy.source, "minimum": toy.minimum()}
     return {"settings": plan.settings(), **about, "descents": [asdict(one) for one in descents]}
-
-
-def _unsuited(estimator: Estimator, toy: Problem) -> str | None:
-    if isinstance(estimator, Exact):
-        return None
-    if estimator.multi_sample:
-        return "its value is a bound of several draws, not an expectation."
-    try:
-        estimator(toy.f, toy.logits(), generator=stream(0))
-    except ValueError as error:
-        return str(error)
-    return None
 
 
 def _descend(plan: Plan, name: str, watch: Watch) -> Descent:
