@@ -16,7 +16,7 @@ from benchmarks.calls import copy_call
 from benchmarks.peers import Contender, Maker, assemble
 from benchmarks.pictures import costs, save_picture
 from benchmarks.settings import Settings, console
-from benchmarks.timing import Call, Row, measure, plain, summary, table
+from benchmarks.timing import Call, Pace, Row, measure, plain, summary, table
 from softhot.lab.files import write_csv
 
 __all__ = ["SHAPES", "Case", "contest", "sweeps", "undisturbed"]
@@ -108,11 +108,13 @@ def _rows(case: Case, contenders: Sequence[Contender], settings: Settings) -> li
     ]
 
 
-def undisturbed(calls: Mapping[str, Call], settings: Settings) -> tuple[float, dict[str, list[float]]]:
+def undisturbed(
+    calls: Mapping[str, Call], settings: Settings, pace: Pace | None = None
+) -> tuple[float, dict[str, list[float]]]:
     """Seconds per call, and how many cores other processes used meanwhile: the least of a few tries."""
     tries: list[tuple[float, dict[str, list[float]]]] = []
     while not tries or (tries[-1][0] > DISTURBED and len(tries) < settings.tries):
         started, before = time.perf_counter(), machine.elsewhere()
-        seconds = measure(calls, settings.pace)
+        seconds = measure(calls, pace or settings.pace)
         tries.append(((machine.elsewhere() - before) / (time.perf_counter() - started), seconds))
     return min(tries, key=lambda each: each[0])

@@ -36,17 +36,18 @@ Integrand = Callable[[Tensor], Tensor]
 Gradient = Callable[[Integrand, Tensor], Tensor]  # of f and of logits that need it
 TEMPERATURE, DRAWS = 1.0, 4
 FALSE_ALARM = 1e-6
+AT_ONCE = 10_000  # draws, of which some packages hold a thousand numbers each
 
 TWINS: dict[str, Callable[[], Estimator]] = {
-    "GumbelSoftmax": lambda: GumbelSoftmax(temperature=TEMPERATURE),
-    "StraightThroughGumbelSoftmax": lambda: StraightThroughGumbelSoftmax(temperature=TEMPERATURE),
-    "ReinMax": ReinMax,
-    "ScoreFunction": ScoreFunction,
-    "LeaveOneOut": lambda: LeaveOneOut(samples=DRAWS),
-    "UnorderedSet": lambda: UnorderedSet(samples=DRAWS),
-    "Rebar": Rebar,
+    "gumbel-softmax": lambda: GumbelSoftmax(temperature=TEMPERATURE),
+    "st-gumbel-softmax": lambda: StraightThroughGumbelSoftmax(temperature=TEMPERATURE),
+    "reinmax": ReinMax,
+    "score-function": ScoreFunction,
+    "leave-one-out": lambda: LeaveOneOut(samples=DRAWS),
+    "unordered-set": lambda: UnorderedSet(samples=DRAWS),
+    "rebar": Rebar,
 }
-EXACT = ("ReinMax", "ScoreFunction", "LeaveOneOut", "UnorderedSet", "Rebar")  # in the mean, for a quadratic f
+EXACT = ("reinmax", "score-function", "leave-one-out", "unordered-set", "rebar")  # in the mean, for a quadratic f
 
 
 @dataclass(frozen=True)
@@ -76,15 +77,16 @@ def quadratic(latents: int, classes: int) -> Integrand:
 
 def wrong(library: Library, name: str, draws: int) -> str | None:
     """What is wrong with the mean of a package's gradient, or nothing."""
-    f, draw = quadratic(2, 3), torch.Generator().manual_seed(2)
-    logits = torch.randn(2, 3, generator=draw)
-    many = logits.repeat(draws, 1, 1).requires_grad_()
-    found = library.gradients[name](f, many)
+    f, logits = quadratic(2, 3), torch.randn(2, 3, generator=torch.Generator().manual_seed(2))
+    sizes = [min(AT_ONCE, draws - first) for first in range(0, draws, AT_ONCE)]
+    batches = [logits.repeat(size, 1, 1).requires_grad_() for size in sizes]
+    found = torch.cat([library.gradients[name](f, batch) for batch in batches])
     if name in EXACT:
         one = logits.double().requires_grad_()
         (expected,) = torch.autograd.grad(Exact()(lambda z: f(z.float()).double(), one), one)
     else:
-        found, expected = found - _of(TWINS[name]())(f, many), torch.zeros(2, 3)
+        twin = _of(TWINS[name]())
+        found, expected = found - torch.cat([twin(f, batch) for batch in batches]), torch.zeros(2, 3)
     try:
         assert_mean(found, expected, FALSE_ALARM)
     except AssertionError as error:
@@ -119,7 +121,9 @@ def reinmax() -> Library:
     """The package of ReinMax's authors."""
     from reinmax import reinmax
 
-    return Library("reinmax", version("reinmax"), {"ReinMax": _pathwise(lambda logits: reinmax(logits, 1.0)[0])})
+    return Library(
+        "reinmax", f"reinmax {version('reinmax')}", {"reinmax": _pathwise(lambda logits: reinmax(logits, 1.0)[0])}
+    )
 
 
 def relaxit() -> Library:
@@ -130,7 +134,7 @@ def relaxit() -> Library:
         q = DecoupledStraightThroughGumbelSoftmax(TEMPERATURE, TEMPERATURE, logits=logits, validate_args=False)
         return q.rsample()  # type: ignore[no-any-return]
 
-    return Library("Relaxit", version("relaxit"), {"StraightThroughGumbelSoftmax": _pathwise(draw)})
+    return Library("Relaxit", f"relaxit {version('relaxit')}", {"st-gumbel-softmax": _pathwise(draw)})
 
 
 def pydrobert() -> Library:
@@ -148,7 +152,9 @@ def pydrobert() -> Library:
         control = estimators.REBARControlVariate(lambda each: f(each)[..., None], "onehot", start_temp=TEMPERATURE)
         return estimators.relax(f(b)[..., None], b, logits, z, control, "onehot").detach()  # type: ignore[no-any-return]
 
-    return Library("pydrobert", version("pydrobert-pytorch"), {"ScoreFunction": score, "Rebar": rebar})
+    return Library(
+        "pydrobert", f"pydrobert-pytorch {version('pydrobert-pytorch')}", {"score-function": score, "rebar": rebar}
+    )
 
 
 def storchastic() -> Library:
@@ -174,14 +180,12 @@ def storchastic() -> Library:
 
     way = storch.method
     gradients = {
-        "GumbelSoftmax": by(lambda: way.GumbelSoftmax("z", initial_temperature=TEMPERATURE)),
-        "StraightThroughGumbelSoftmax": by(
-            lambda: way.GumbelSoftmax("z", straight_through=True, initial_temperature=TEMPERATURE)
-        ),
-        "LeaveOneOut": by(lambda: way.ScoreFunction("z", n_samples=DRAWS, baseline_factory="batch_average")),
-        "UnorderedSet": by(lambda: way.UnorderedSetEstimator("z", k=DRAWS), each=True),
+        "gumbel-softmax": by(lambda: way.GumbelSoftmax("z", initial_temperature=TEMPERATURE)),
+        "st-gumbel-softmax": by(lambda: way.GumbelSoftmax("z", straight_through=True, initial_temperature=TEMPERATURE)),
+        "leave-one-out": by(lambda: way.ScoreFunction("z", n_samples=DRAWS, baseline_factory="batch_average")),
+        "unordered-set": by(lambda: way.UnorderedSetEstimator("z", k=DRAWS), each=True),
     }
-    return Library("Storchastic", version("storchastic"), gradients)
+    return Library("Storchastic", f"storchastic {version('storchastic')}", gradients)
 
 
 PEERS: tuple[Maker, ...] = (reinmax, relaxit, pydrobert, storchastic)

@@ -35,9 +35,9 @@ NOTES = {
     "accuracy": "One variable of ten classes, without gradients. Errors are against quadrature in extended precision\n"
     "that shares no code with softhot (`benchmarks/quadrature.py`). An estimate's error is one draw from a law whose\n"
     "standard deviation is the standard error.",
-    "estimators": "The step trains the categorical VAE 784-512-256-(30 x 10)-256-512-784 with a batch of 100, and Adam's\n"
-    "update is part of it. The gradient is that of a cheap quadratic f, in logits of 100 x 30 x 10, by packages that have\n"
-    "the same estimator. Their means are checked first; a package whose mean gradient is another one is not timed.",
+    "estimators": "The step trains the categorical VAE 784-512-256-(30 x 10)-256-512-784 with a batch of 100; Adam's\n"
+    "update is part of it. The gradient is that of a cheap quadratic f, in logits of 100 x 30 x 10, by packages that\n"
+    "have the same estimator. Their means are checked first; one whose mean gradient is another one is not timed.",
 }
 
 

@@ -122,12 +122,12 @@ def test_a_wrong_gradient_is_found(name):
 
 def test_a_package_that_is_wrong_is_named_and_not_timed(monkeypatch, tmp_path, capsys):
     right = estimator_peers.ours()
-    biased = {"ReinMax": lambda f, logits: 2 * right.gradients["ReinMax"](f, logits)}
+    biased = {"reinmax": lambda f, logits: 2 * right.gradients["reinmax"](f, logits)}
     monkeypatch.setattr(machine, "restrict", lambda threads: 1)  # leave this process its cores
     monkeypatch.setattr(estimators, "PEERS", (lambda: replace(right, name="Other", gradients=biased),))
     monkeypatch.setattr(estimators, "ESTIMATORS", {estimators.BASE: StraightThrough})
     estimators.main(quick=True, threads=1, out=tmp_path)
-    assert "Other is not timed for ReinMax, as it gives another gradient: component" in capsys.readouterr().out
+    assert "Other is not timed for reinmax, as it gives another gradient: component" in capsys.readouterr().out
     last = read_csv(tmp_path / "estimators-cpu.csv")[-1]
     assert (last["contender"], last["milliseconds"]) == ("Other", "")
     report.main(tmp_path, tmp_path / "performance.md")
