@@ -81,8 +81,10 @@ def distinct_draws(
 ) -> tuple[Float[Tensor, "m *batch N K"], Bool[Tensor, "m *batch"], Float[Tensor, "*batch"]]:
     """Draws without replacement, which of them there are, and the log-probability of all others.
 
-    Each is drawn by :func:`outside` of those before it. Where fewer are possible than are asked for, the first stands
-    in for those that are missing.
+    Each is drawn by :func:`outside` of those before it, all of the batch at once: the loop over the few draws is what a
+    draw given the others costs. Perturbed log-probabilities need none, but a search for the largest through the N
+    variables, one after the other. Where fewer are possible than are asked for, the first stands in for those that are
+    missing.
 
     Example:
         >>> import torch
@@ -104,8 +106,9 @@ def likeliest(
 ) -> tuple[Float[Tensor, "m *batch N K"], Float[Tensor, "m *batch"]]:
     """The likeliest configurations, from the likeliest on, and their log-probabilities.
 
-    Neighbouring variables are merged, then neighbouring pairs, and so on: the best of a block are among the sums of the
-    best of its halves. There must be as many as are asked for, though some may be impossible.
+    Neighbouring variables are merged, then neighbouring pairs, and so on, in as many steps as N has binary digits: the
+    best of a block are among the sums of the best of its halves. There must be as many as are asked for, though some
+    may be impossible.
 
     Example:
         >>> import torch

@@ -61,7 +61,7 @@ def gumbel_softmax(
         Jang, Gu, Poole (2017), "Categorical reparameterization with Gumbel-softmax", eq. 2.
         Maddison, Mnih, Teh (2017), "The Concrete distribution", eq. 10.
     """
-    last = logits if dim in (-1, logits.dim() - 1) else logits.movedim(dim, -1)
+    last = logits if dim == -1 or dim == logits.dim() - 1 else logits.movedim(dim, -1)
     sample = _sample(last, positive("tau", tau, last.shape[:-1]), generator, "hard" if hard else "")
     return sample if last is logits else sample.movedim(-1, dim)
 

@@ -156,10 +156,11 @@ class _Direct(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, a: Tensor | None, b: Tensor | None = None) -> Any:
-        soft, *rest = ctx.saved_tensors
         temperature, also = ctx.call
         if not also and type(temperature) is float:
+            (soft,) = ctx.saved_tensors
             return relaxed_sample_backward(soft, a, None, temperature), None, None, None
+        soft, *rest = ctx.saved_tensors
         if also in ("hard", "straight"):
             a, b = (b if a is None else a if b is None else a + b), None
         gradient = relaxed_sample_backward(soft, a, b, temperature)
