@@ -6,7 +6,18 @@ from pathlib import Path
 import softhot
 
 SOURCE = Path(softhot.__file__).parent
-ROOMS = ["names", "kernels", "functional", "distributions", "kl", "estimators", "bounds", "testing", "problems"]
+ROOMS = [
+    "names",
+    "kernels",
+    "functional",
+    "distributions",
+    "kl",
+    "estimators",
+    "bounds",
+    "inference",
+    "testing",
+    "problems",
+]
 ROOMS += ["lab", "cli"]
 
 

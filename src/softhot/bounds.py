@@ -2,7 +2,8 @@ r"""What is optimised and what is reported.
 
 A model has a likelihood p(x | z) and a prior p(z) over N one-hot variables of K classes, and a posterior q(z | x) of
 logits l. Here a model is three tensors and a function: ``log_likelihood`` maps z of shape (\*sample, \*batch, N, K) to
-log p(x | z) of shape (\*sample, \*batch).
+log p(x | z) of shape (\*sample, \*batch). A posterior that is not a product of N variables is a distribution of shape
+(\*batch) with events of shape (N, K), such as a mixture of discrete flows, in place of the logits.
 
 An :class:`Objective` is what training climbs: an estimator for the expected log-likelihood and a KL term. Only some
 of them are lower bounds, and of different things; each says which. What is *reported* is always of the discrete model,
@@ -18,13 +19,16 @@ from dataclasses import dataclass, field
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.distributions import Independent
 
-from softhot.distributions import categorical_kl
+from softhot.distributions import MixtureOfDiscreteFlows, OneHotCategorical, categorical_kl, kl_divergence
 from softhot.estimators import Controlled, Estimator, Exact, Integrand, InvertibleGaussian, configurations
 from softhot.functional import one_hot_sample
 from softhot.kl import Categorical, Gaussian, Term, log_mass
 
-__all__ = ["Objective", "elbo", "incompatible", "iwae", "log_marginal"]
+__all__ = ["Objective", "Posterior", "elbo", "incompatible", "iwae", "log_marginal"]
+
+Posterior = Float[Tensor, "*batch N K"] | MixtureOfDiscreteFlows  # logits of independent variables, or a joint law
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,10 @@ class Objective:
         if reason:
             raise ValueError(f"{type(self.estimator).__name__} and {self.term} do not go together: {reason}.")
 
+    def posterior(self, logits: Float[Tensor, "*logits N K"]) -> Posterior:
+        """What the logits say of q, for :func:`elbo` and :func:`iwae`: themselves, or the mixture of B flows."""
+        return MixtureOfDiscreteFlows.of_deltas(logits) if self.estimator.mixture else logits
+
     @property
     def bounds(self) -> str | None:
         """What the expected value of the objective is a lower bound of; None where it bounds nothing."""
@@ -64,7 +72,7 @@ class Objective:
     def __call__(
         self,
         log_likelihood: Integrand,
-        logits: Float[Tensor, "*batch N K"],
+        logits: Float[Tensor, "*logits N K"],
         prior_logits: Float[Tensor, "N K"],
         *,
         generator: torch.Generator | None = None,
@@ -125,6 +133,9 @@ def incompatible(estimator: Estimator, term: Term, latents: int = 0, classes: in
     """
     if estimator.multi_sample:
         return "the estimator's value is a bound of several draws, whose log weights hold the divergence already"
+    if estimator.mixture != term.mixture:
+        kinds = [f"{'a mixture of flows' if one.mixture else 'independent variables'}" for one in (term, estimator)]
+        return f"the term is that of {kinds[0]}, and the estimator's posterior is {kinds[1]}"
     if estimator.classes and classes and estimator.classes != classes:
         return f"the estimator is for {estimator.classes} classes, and there are {classes}"
     if term.temperate and not estimator.relaxed:
@@ -146,7 +157,7 @@ def incompatible(estimator: Estimator, term: Term, latents: int = 0, classes: in
 
 def elbo(
     log_likelihood: Integrand,
-    logits: Float[Tensor, "*batch N K"],
+    posterior: Posterior,
     prior_logits: Float[Tensor, "N K"],
     *,
     samples: int = 1,
@@ -164,13 +175,13 @@ def elbo(
         >>> elbo(lambda z: 0 * z.sum((-1, -2)), torch.zeros(2, 3, 4), torch.zeros(3, 4)).tolist()
         [0.0, 0.0]
     """
-    z = _draws(logits, samples, generator)
-    return log_likelihood(z).mean(0) - categorical_kl(logits, prior_logits).sum(-1)
+    z = _draws(posterior, samples, generator)
+    return log_likelihood(z).mean(0) - _divergence(posterior, prior_logits)
 
 
 def iwae(
     log_likelihood: Integrand,
-    logits: Float[Tensor, "*batch N K"],
+    posterior: Posterior,
     prior_logits: Float[Tensor, "N K"],
     *,
     samples: int,
@@ -190,8 +201,8 @@ def iwae(
         >>> iwae(lambda z: 0 * z.sum((-1, -2)), torch.zeros(2, 3, 4), torch.zeros(3, 4), samples=5).abs().max() < 1e-6
         tensor(True)
     """
-    z = _draws(logits, samples, generator)
-    log_weight = log_likelihood(z) + log_mass(z, prior_logits).sum(-1) - log_mass(z, logits).sum(-1)
+    z = _draws(posterior, samples, generator)
+    log_weight = log_likelihood(z) + log_mass(z, prior_logits).sum(-1) - _log_q(posterior, z)
     return torch.logsumexp(log_weight, 0) - math.log(samples)
 
 
@@ -233,7 +244,22 @@ def log_marginal(
     return torch.logsumexp(torch.stack(parts), 0)
 
 
-def _draws(logits: Tensor, samples: int, generator: torch.Generator | None) -> Tensor:
+def _divergence(posterior: Posterior, prior_logits: Tensor) -> Tensor:
+    if not isinstance(posterior, MixtureOfDiscreteFlows):
+        return categorical_kl(posterior, prior_logits).sum(-1)
+    prior = Independent(OneHotCategorical(logits=prior_logits, validate_args=False), 1)
+    return kl_divergence(posterior, prior)
+
+
+def _log_q(posterior: Posterior, z: Tensor) -> Tensor:
+    if not isinstance(posterior, MixtureOfDiscreteFlows):
+        return log_mass(z, posterior).sum(-1)
+    return posterior.log_prob(z)
+
+
+def _draws(posterior: Posterior, samples: int, generator: torch.Generator | None) -> Tensor:
     if samples < 1:
         raise ValueError(f"samples={samples} draws nothing; use samples >= 1.")
-    return one_hot_sample(logits.detach().expand(samples, *logits.shape), generator=generator)
+    if isinstance(posterior, MixtureOfDiscreteFlows):
+        return posterior.sample((samples,), generator=generator)
+    return one_hot_sample(posterior.detach().expand(samples, *posterior.shape), generator=generator)

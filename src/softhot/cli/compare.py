@@ -26,7 +26,8 @@ from softhot.lab.summary import Arm, summarise
 __all__ = ["compare"]
 
 ESTIMATORS = ["exact", "leave-one-out", "straight-through", "reinmax", "gumbel-softmax", "st-gumbel-softmax"]
-TERMS = ["categorical", "maddison21", "maddison21-exact", "concrete", "concrete-exact"]
+ESTIMATORS += ["mixture-of-discrete-flows"]
+TERMS = ["categorical", "maddison21", "maddison21-exact", "concrete", "concrete-exact", "mixture"]
 
 
 def compare(
@@ -36,6 +37,7 @@ def compare(
     baseline: options.Baseline = None,
     term: Annotated[list[str], typer.Option(help=f"KL terms: {options.term_names}.")] = TERMS,
     temperature: Annotated[list[float], typer.Option(help="Temperatures of relaxed variables.")] = [0.5, 1.0],  # noqa: B006
+    components: options.Components = 8,
     prior_temperature: options.PriorTemperature = None,
     seeds: Annotated[int, typer.Option(help="Number of seeds, from 0.")] = 3,
     latents: options.Latents = None,
@@ -65,6 +67,7 @@ def compare(
         data,
         binarise=binarise,
         baseline=baseline,
+        components=components,
         prior_temperature=prior_temperature,
         latents=latents,
         classes=classes,
@@ -79,8 +82,8 @@ def compare(
     study = plan(base, estimator, term, temperature, range(seeds))
     folder = out or Path("results") / f"compare-{Path(data).name}"
     console = Console()
-    for one in study.skipped:
-        console.print(f"skipped {one['estimator']} with {one['term']}: {one['reason']}", style="dim", soft_wrap=True)
+    for line in _left_out(study.skipped):
+        console.print(line, style="dim", soft_wrap=True)
     command = shlex.join(["softhot", *sys.argv[1:]])
     columns = (
         TextColumn("{task.description}"),
@@ -112,6 +115,17 @@ def compare(
     console.print(f"\n{folder / 'report.html'}  {folder / 'records.csv'}", highlight=False, soft_wrap=True)
 
 
+def _left_out(skipped: Sequence[dict[str, str]]) -> list[str]:
+    """A line for each reason: first the terms of an estimator together, then the estimators of the same terms."""
+    terms: dict[tuple[str, str], list[str]] = {}
+    for one in skipped:
+        terms.setdefault((one["estimator"], one["reason"]), []).append(one["term"])
+    estimators: dict[tuple[str, str], list[str]] = {}
+    for (name, reason), labels in terms.items():
+        estimators.setdefault((", ".join(labels), reason), []).append(name)
+    return [f"skipped {', '.join(names)} with {labels}: {reason}" for (labels, reason), names in estimators.items()]
+
+
 def _print(console: Console, arms: Sequence[Arm]) -> None:
     title = "Test images, nats per image, and cosines of the encoder's and decoder's gradients with the exact one"
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
@@ -121,6 +135,6 @@ def _print(console: Console, arms: Sequence[Arm]) -> None:
     for arm in arms:
         deviation = f" ±{arm.elbo.deviation:.2f}" if arm.elbo.count > 1 else ""
         gradient = (arm.end.encoder.cosine, arm.end.decoder.cosine)
-        numbers = (f"{value.mean:.2f}" for value in (arm.gap, *gradient))
+        numbers = (f"{value.mean:.2f}" if value.count else "–" for value in (arm.gap, *gradient))
         table.add_row(arm.label, f"{arm.elbo.mean:.2f}{deviation}", *numbers)
     console.print(table)

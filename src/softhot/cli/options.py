@@ -19,6 +19,7 @@ __all__ = [
     "BatchSize",
     "Binarise",
     "Classes",
+    "Components",
     "ControlLearningRate",
     "Data",
     "Epochs",
@@ -57,6 +58,7 @@ Latents = Annotated[int | None, typer.Option(help=_sized("Number of latent varia
 Classes = Annotated[int | None, typer.Option(help=_sized("Classes of each.", "classes"))]
 Hidden = Annotated[list[int] | None, typer.Option(help=_sized("Widths of the hidden layers.", "hidden"))]
 LearnedPrior = Annotated[bool, typer.Option("--learned-prior", help="Learn the prior; it is uniform otherwise.")]
+Components = Annotated[int, typer.Option(help="Flows of a mixture of discrete flows.")]
 PriorTemperature = Annotated[
     float | None, typer.Option(help="Temperature of the relaxed prior. (the posterior's if not given)")
 ]

@@ -23,6 +23,7 @@ def train(
     estimator: Annotated[str, typer.Option(help=f"Gradient estimator: {options.estimator_names}.")] = "gumbel-softmax",
     samples: Annotated[int | None, typer.Option(help="Draws per gradient. (the estimator's own if not given)")] = None,
     baseline: options.Baseline = None,
+    components: options.Components = 8,
     term: Annotated[str, typer.Option(help=f"KL term: {options.term_names}.")] = "categorical",
     temperature: Annotated[float, typer.Option(help="Temperature of the relaxed variable.")] = 1.0,
     final_temperature: Annotated[
@@ -53,6 +54,7 @@ def train(
         estimator=estimator,
         samples=samples,
         baseline=baseline,
+        components=components,
         term=term,
         temperature=temperature,
         final_temperature=final_temperature,

@@ -1,6 +1,10 @@
 """Distributions with the names and semantics of torch.distributions, and exact values."""
 
+from softhot.distributions import bases
+from softhot.distributions.autoregressive import Autoregressive, MaskedNetwork
 from softhot.distributions.divergence import categorical_kl, kl_divergence
+from softhot.distributions.flows import Flow, Scale, Shift, location_scale
+from softhot.distributions.mixture_of_discrete_flows import MixtureOfDiscreteFlows
 from softhot.distributions.one_hot import OneHotCategorical
 from softhot.distributions.relaxed import (
     ExpRelaxedOneHotCategorical,
@@ -9,10 +13,18 @@ from softhot.distributions.relaxed import (
 )
 
 __all__ = [
+    "Autoregressive",
     "ExpRelaxedOneHotCategorical",
+    "Flow",
+    "MaskedNetwork",
+    "MixtureOfDiscreteFlows",
     "OneHotCategorical",
     "RelaxedBernoulli",
     "RelaxedOneHotCategorical",
+    "Scale",
+    "Shift",
+    "bases",
     "categorical_kl",
     "kl_divergence",
+    "location_scale",
 ]

@@ -16,12 +16,14 @@ from torch import Tensor
 from torch.distributions.kl import kl_divergence, register_kl
 from torch.distributions.relaxed_categorical import ExpRelaxedCategorical
 
+from softhot.distributions.mixture_of_discrete_flows import MixtureOfDiscreteFlows
 from softhot.distributions.one_hot import OneHotCategorical
 from softhot.distributions.relaxed import (
     ExpRelaxedOneHotCategorical,
     RelaxedBernoulli,
     RelaxedOneHotCategorical,
 )
+from softhot.functional.mass import log_mass
 from softhot.functional.relaxed import relaxed_kl
 
 __all__ = ["categorical_kl", "kl_divergence"]
@@ -59,6 +61,25 @@ def _binary(q: Any, p: Any) -> Tensor:
     return relaxed_kl(q_pair, q.temperature, p_pair, p.temperature)
 
 
+def _flows(q: MixtureOfDiscreteFlows, p: Any) -> Tensor:
+    divergence = q.expectation(lambda z: q.log_prob(z) - p.log_prob(z))
+    return divergence.to(q.dtype)
+
+
+def _flows_to_independent(q: MixtureOfDiscreteFlows, p: td.Independent[Any]) -> Tensor:
+    prior = p.base_dist
+    if not isinstance(prior, OneHotCategorical | td.OneHotCategorical):
+        raise ValueError(
+            f"a mixture of discrete flows has a divergence to independent one-hot variables, not to {prior}; "
+            "use Independent(OneHotCategorical(logits=logits), 1)."
+        )
+    # all classes have a slope here, as a straight-through draw needs; in log_prob of the prior only its own has
+    divergence = q.expectation(lambda z: q.log_prob(z) - log_mass(z, prior.logits).sum(-1))
+    return divergence.to(q.dtype)
+
+
+register_kl(MixtureOfDiscreteFlows, MixtureOfDiscreteFlows)(_flows)
+register_kl(MixtureOfDiscreteFlows, td.Independent)(_flows_to_independent)
 for _ours, _theirs, _divergence in (
     (OneHotCategorical, td.OneHotCategorical, _categorical),
     (RelaxedOneHotCategorical, td.RelaxedOneHotCategorical, _relaxed),

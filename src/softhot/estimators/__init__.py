@@ -12,6 +12,7 @@ from softhot.estimators.gumbel_softmax import GumbelSoftmax
 from softhot.estimators.invertible_gaussian import InvertibleGaussian
 from softhot.estimators.leave_one_out import LeaveOneOut
 from softhot.estimators.local_expectation import LocalExpectation
+from softhot.estimators.mixture_of_discrete_flows import MixtureOfDiscreteFlows
 from softhot.estimators.muprop import MuProp
 from softhot.estimators.optimal_straight_through import OptimalStraightThrough
 from softhot.estimators.rebar import Rebar, Relaxation
@@ -54,6 +55,7 @@ ESTIMATORS: dict[str, type[Estimator]] = {
     "reinmax-cv": ReinMaxCv,
     "optimal-straight-through": OptimalStraightThrough,
     "invertible-gaussian": InvertibleGaussian,
+    "mixture-of-discrete-flows": MixtureOfDiscreteFlows,
 }
 
 __all__ = [
@@ -72,6 +74,7 @@ __all__ = [
     "LearnedBaseline",
     "LeaveOneOut",
     "LocalExpectation",
+    "MixtureOfDiscreteFlows",
     "MuProp",
     "OptimalStraightThrough",
     "Pathwise",

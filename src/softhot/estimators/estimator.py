@@ -26,7 +26,7 @@ Integrand = Callable[[Tensor], Tensor]  # (*sample *batch N K) -> (*sample *batc
 
 @dataclass(frozen=True)
 class Estimator(ABC):
-    """An estimator of the gradient of E_q[f(z)]; abstract.
+    r"""An estimator of the gradient of E_q[f(z)]; abstract.
 
     Attributes:
         unbiased: whether the mean of its gradient to the logits is the gradient of the discrete E_q[f(z)].
@@ -34,6 +34,7 @@ class Estimator(ABC):
         sample: where f is evaluated: at one-hot vectors ("hard") or at relaxed ones ("soft").
         relaxed: whether it draws a relaxed variable, of a temperature that a KL term may refer to.
         noise: of that variable.
+        mixture: whether q is a mixture of B flows with logits of shape (\*batch, B, N, K), in place of a product of N.
         source: where it comes from.
         classes: the number of classes K that it is for; None where it is for any.
         multi_sample: whether f is a log weight and the value the bound E[log mean exp f] of n draws, in place of E f.
@@ -44,6 +45,7 @@ class Estimator(ABC):
     sample: ClassVar[Sample]
     relaxed: ClassVar[bool] = False
     noise: ClassVar[Noise] = "gumbel"
+    mixture: ClassVar[bool] = False
     source: ClassVar[str]
     classes: ClassVar[int | None] = None
     multi_sample: ClassVar[bool] = False

@@ -4,6 +4,7 @@ from softhot.functional.choice import choice_probabilities, choice_slopes, expec
 from softhot.functional.conditional import with_conditional_gradient
 from softhot.functional.gaussian import gaussian_means, gaussian_sample
 from softhot.functional.log_space import log_of, remember_log
+from softhot.functional.mass import log_mass
 from softhot.functional.relaxed import (
     relaxed_entropy,
     relaxed_kl,
@@ -34,6 +35,7 @@ __all__ = [
     "gaussian_sample",
     "gumbel_log_softmax",
     "gumbel_softmax",
+    "log_mass",
     "log_of",
     "one_hot_sample",
     "relaxed_entropy",

@@ -3,6 +3,7 @@
 from softhot.kl.categorical import Categorical
 from softhot.kl.discrete_mass import DiscreteMass
 from softhot.kl.gaussian import Gaussian
+from softhot.kl.mixture import Mixture, ProductOfMixtures
 from softhot.kl.relaxed import Relaxed
 from softhot.kl.relaxed_posterior import RelaxedPosterior
 from softhot.kl.term import Term, log_mass
@@ -19,6 +20,8 @@ TERMS: dict[str, Term] = {
     "relaxed-posterior-exact": RelaxedPosterior(),
     "gaussian": Gaussian(exact=False),
     "gaussian-exact": Gaussian(),
+    "mixture": Mixture(),
+    "product-of-mixtures": ProductOfMixtures(),
 }
 ALIASES = {"maddison22": "categorical", "jang": "categorical", "maddison20": "concrete"}
 
@@ -28,6 +31,8 @@ __all__ = [
     "Categorical",
     "DiscreteMass",
     "Gaussian",
+    "Mixture",
+    "ProductOfMixtures",
     "Relaxed",
     "RelaxedPosterior",
     "Term",

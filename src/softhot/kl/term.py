@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from softhot.functional import one_hot_sample, relaxed_sample
+from softhot.functional import log_mass, one_hot_sample, relaxed_sample
 from softhot.functional.sampling import wide
 from softhot.kernels.noise import Noise
 
@@ -39,6 +39,7 @@ class Term(ABC):
         sample: the sample that its Monte Carlo form is a function of: "hard" (one-hot) or "soft" (relaxed).
         temperate: whether it is of a relaxed variable, which has a temperature.
         noise: the noise of that variable.
+        mixture: whether q is a mixture of B flows with logits of shape (\*batch, B, N, K), in place of a product of N.
         bounds: for the log-likelihood taken at a hard and at a soft sample, what the expected log-likelihood minus
             this term is a lower bound of; None where it is a bound of nothing.
     """
@@ -46,6 +47,7 @@ class Term(ABC):
     sample: ClassVar[Sample]
     temperate: ClassVar[bool]
     noise: ClassVar[Noise] = "gumbel"
+    mixture: ClassVar[bool] = False
     bounds: ClassVar[dict[Sample, str | None]]
 
     exact: bool = True
@@ -57,7 +59,7 @@ class Term(ABC):
         temperature: float | Tensor | None = None,
         *,
         generator: torch.Generator | None = None,
-    ) -> Float[Tensor, "*batch"]:
+    ) -> Float[Tensor, "*term"]:
         """The term in nats, of shape (*batch), differentiable in logits, prior logits and temperature.
 
         Raises:
@@ -111,21 +113,6 @@ class Term(ABC):
     @abstractmethod
     def value(self, logits: Tensor, prior_logits: Tensor, temperature: float | Tensor) -> Tensor:
         """The exact mean of `integrand`."""
-
-
-def log_mass(z: Float[Tensor, "*#batch K"], logits: Float[Tensor, "*#batch K"]) -> Float[Tensor, "*batch"]:
-    r""":math:`\sum_k z_k \log\pi_k`, where entries of z that are zero count as zero whatever their mass.
-
-    Example:
-        >>> import torch, softhot
-        >>> log_mass(torch.tensor([1.0, 0.0]), torch.tensor([0.0, -torch.inf]))
-        tensor(0.)
-    """
-    log_pi = logits.log_softmax(-1)
-    z, log_pi = torch.broadcast_tensors(z, log_pi)
-    impossible = log_pi == -math.inf
-    inside: Tensor = (z * log_pi.masked_fill(impossible, 0.0)).sum(-1)
-    return inside.masked_fill((impossible & (z > 0)).any(-1), -math.inf)
 
 
 def apart(logits: Float[Tensor, "*#batch K"], prior_logits: Float[Tensor, "*#batch K"]) -> Bool[Tensor, "*batch"]:

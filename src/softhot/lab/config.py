@@ -49,6 +49,7 @@ class Config:
         estimator: a name of :data:`softhot.estimators.ESTIMATORS`.
         samples: its number of draws, where it has one; its own default if not given.
         baseline: a name of :data:`softhot.estimators.BASELINES`, where it has one; its own default if not given.
+        components: its number of flows, where it is a mixture of them.
         term: a name of :data:`softhot.kl.TERMS`.
         temperature: of the estimator, where it has one.
         final_temperature: what the temperature is annealed to over the run; constant if not given.
@@ -78,6 +79,7 @@ class Config:
     estimator: str = "gumbel-softmax"
     samples: int | None = None
     baseline: str | None = None
+    components: int = 8
     term: str = "categorical"
     temperature: float = 1.0
     final_temperature: float | None = None
@@ -92,7 +94,7 @@ class Config:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "term", ALIASES.get(self.term, self.term))
-        for name in ("latents", "batch_size", "epochs"):
+        for name in ("latents", "components", "batch_size", "epochs"):
             _at_least(name, getattr(self, name), 1)
         _at_least("classes", self.classes, 2)
         for width in self.hidden:
@@ -112,7 +114,12 @@ class Config:
 
     def make_estimator(self, temperature: float) -> Estimator:
         """The estimator at a temperature, where it has one, with nothing learned yet."""
-        given = {"temperature": temperature, "samples": self.samples, "baseline": self.baseline}
+        given = {
+            "temperature": temperature,
+            "samples": self.samples,
+            "baseline": self.baseline,
+            "components": self.components,
+        }
         return make_estimator(self.estimator, self.latents, self.classes, seed=self.seed, **given)
 
     def make_term(self) -> Term:
@@ -142,6 +149,7 @@ class Config:
         """What the run is called in a comparison, the same for all seeds."""
         heat = f"{self.temperature:g}" + ("" if self.final_temperature is None else f"→{self.final_temperature:g}")
         draws = "" if self.samples is None else f" n={self.samples}"
+        draws += f" B={self.components}" if estimator(self.estimator).mixture else ""
         base = "" if self.baseline is None else f" {self.baseline} baseline"
         return f"{self.estimator}{base}{draws}{f' t={heat}' if self.tempered else ''} + {self.term}"
 

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from softhot.distributions import MixtureOfDiscreteFlows
 from softhot.functional import one_hot_sample
 from softhot.lab.files import replace
 from softhot.lab.seeds import stream
@@ -19,7 +20,11 @@ __all__ = ["prior_samples", "reconstructions", "save_grid"]
 @torch.no_grad()
 def reconstructions(model: CategoricalVAE, x: Float[Tensor, "n D"], *, seed: int = 0) -> Float[Tensor, "2 n D"]:
     """Images, and below each the mean pixels given one draw of its hard latent variables."""
-    z = one_hot_sample(model.posterior(x), generator=stream(seed, "reconstruction"))
+    logits, noise = model.posterior(x), stream(seed, "reconstruction")
+    if model.components is None:
+        z = one_hot_sample(logits, generator=noise)
+    else:
+        z = MixtureOfDiscreteFlows.of_deltas(logits).sample(generator=noise)
     return torch.stack([x, model.decode(z).sigmoid()])
 
 

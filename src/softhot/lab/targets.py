@@ -11,8 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from softhot.bounds import Objective, incompatible
-from softhot.estimators import Controlled, Estimator, Exact
-from softhot.kl import Categorical, Term
+from softhot.estimators import Controlled, Estimator, Exact, MixtureOfDiscreteFlows
+from softhot.kl import Categorical, Mixture, Term
 from softhot.lab.learner import held
 from softhot.lab.seeds import stream
 from softhot.lab.training import objective_of
@@ -92,15 +92,21 @@ class VaeTarget(Target):
         return objective_of(self.model, objective.learn if learn else objective, self.x, generator).mean()
 
     def exact(self, limit: int) -> dict[str, Tensor] | None:
+        if self.model.components is not None:  # whose configurations are constant in the logits almost everywhere
+            found = self.discrete().draw(MixtureOfDiscreteFlows(self.model.components), torch.Generator(self.device))
+            return {**found, "encoder": torch.zeros_like(found["encoder"])}
         if self.model.classes**self.model.latents > limit:
             return None
         return self.discrete().draw(Exact(limit=limit), torch.Generator(self.device))
 
     def refusal(self, estimator: Estimator) -> str | None:
+        mixed = self.model.components is not None
+        if estimator.mixture != mixed:
+            return f"the model's posterior is {'a mixture' if mixed else 'a product of independent variables'}"
         return incompatible(estimator, self.term, *self.size)
 
     def discrete(self) -> VaeTarget:
-        return dataclasses.replace(self, term=Categorical())
+        return dataclasses.replace(self, term=Categorical() if self.model.components is None else Mixture())
 
 
 @dataclass(frozen=True)
@@ -145,6 +151,8 @@ class ProblemTarget(Target):
     def refusal(self, estimator: Estimator) -> str | None:
         if estimator.multi_sample:
             return "its value is a bound of several draws, not an expectation"
+        if estimator.mixture:
+            return "its posterior is a mixture, not a product of independent variables"
         with held(estimator):
             try:
                 self.value(estimator, stream(0, "refusal", device=self.device))

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from softhot.bounds import Objective, elbo, iwae, log_marginal
+from softhot.estimators import estimator
 from softhot.lab.config import OPTIMISERS, Config
 from softhot.lab.learner import Learner, held
 from softhot.lab.seeds import stream
@@ -82,6 +83,7 @@ class Run:
                 config.hidden,
                 mean=images.train.mean(0),
                 learned_prior=config.learned_prior,
+                components=config.components if estimator(config.estimator).mixture else None,
                 grey=config.binarise == "none",
             )
         self.learner = Learner(config.make_estimator(config.temperature), config.control_learning_rate)
@@ -130,7 +132,7 @@ class Run:
             epoch=self.epoch,
             temperature=temperature,
             objective=total.item() / len(train),
-            valid_elbo=evaluate_elbo(self.model, self.images.valid, stream(0, "validation")),
+            valid_elbo=evaluate_elbo(self.model, objective, self.images.valid, stream(0, "validation")),
             evaluations=per_image * len(train),
             seconds=seconds,
         )
@@ -155,14 +157,15 @@ def objective_of(
 
 
 @torch.no_grad()
-def evaluate_elbo(model: CategoricalVAE, images: Tensor, generator: torch.Generator, samples: int = 4) -> float:
+def evaluate_elbo(
+    model: CategoricalVAE, objective: Objective, images: Tensor, generator: torch.Generator, samples: int = 4
+) -> float:
     """The mean discrete ELBO of images, in nats per image."""
-    total = sum(
-        elbo(model.log_likelihood(x), model.posterior(x), model.prior, samples=samples, generator=generator)
-        .sum()
-        .item()
-        for x in images.split(500)
-    )
+    total = 0.0
+    for x in images.split(500):
+        posterior = objective.posterior(model.posterior(x))
+        bound = elbo(model.log_likelihood(x), posterior, model.prior, samples=samples, generator=generator)
+        total += bound.sum().item()
     return total / len(images)
 
 
@@ -183,14 +186,15 @@ def evaluate(run: Run, images: Tensor, *, iwae_samples: int = 100, samples: int 
     enumerable = config.classes**config.latents <= ENUMERABLE
     for x in images.split(100):
         likelihood, logits = model.log_likelihood(x), model.posterior(x)
-        draws = 1 if config.estimator == "exact" else samples
+        draws = 1 if config.estimator == "exact" or objective.estimator.mixture else samples
         with held(objective.estimator):
             for _ in range(draws):
                 value = objective(likelihood, logits, model.prior, generator=noise)
                 sums["objective"] += value.sum().item() / draws
-        bound = elbo(likelihood, logits, model.prior, samples=samples, generator=noise)
+        posterior = objective.posterior(logits)
+        bound = elbo(likelihood, posterior, model.prior, samples=samples, generator=noise)
         sums["elbo"] += bound.sum().item()
-        tight = iwae(likelihood, logits, model.prior, samples=iwae_samples, generator=noise)
+        tight = iwae(likelihood, posterior, model.prior, samples=iwae_samples, generator=noise)
         sums["iwae"] += tight.sum().item()
         if enumerable:
             sums["log_likelihood"] += log_marginal(likelihood, model.prior, x.shape[:1], limit=ENUMERABLE).sum().item()

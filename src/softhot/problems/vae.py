@@ -4,8 +4,9 @@ r"""The categorical variational autoencoder.
     p(x \mid z) = \prod_d \operatorname{Bernoulli}(x_d; \sigma(h_d(z))), \qquad
     q(z \mid x) = \prod_n \operatorname{Cat}(z_n; \operatorname{softmax}(g_n(x)))
 
-with multilayer perceptrons h (decoder) and g (encoder). The likelihood of the Bernoulli is one of binary pixels: grey
-values in (0, 1) have no probability under it, and a number computed for them is not a log-likelihood.
+with multilayer perceptrons h (decoder) and g (encoder). With ``components=B`` the encoder gives logits for B
+configurations, and q is their mixture in place of the product. The likelihood of the Bernoulli is one of binary pixels:
+grey values in (0, 1) have no probability under it, and a number computed for them is not a log-likelihood.
 
 References:
     Kingma, Welling (2014), "Auto-encoding variational Bayes".
@@ -36,6 +37,7 @@ class CategoricalVAE(nn.Module):
         hidden: widths of the hidden layers of the encoder, from the pixels; the decoder has them in reverse.
         mean: the mean training image, of shape (D,): inputs are centred by it, and the decoder starts from it.
         learned_prior: whether the prior is learned, or fixed and uniform.
+        components: the number B of flows of a posterior that is a mixture of discrete flows.
         grey: accept pixels between 0 and 1, as cross-entropy targets that give no log-likelihood.
 
     Example:
@@ -57,6 +59,7 @@ class CategoricalVAE(nn.Module):
         *,
         mean: Float[Tensor, " pixels"] | None = None,
         learned_prior: bool = False,
+        components: int | None = None,
         grey: bool = False,
     ) -> None:
         super().__init__()
@@ -64,8 +67,8 @@ class CategoricalVAE(nn.Module):
             raise ValueError(
                 f"latents={latents}, classes={classes} leave nothing to learn; use latents >= 1 and classes >= 2."
             )
-        self.latents, self.classes, self.grey = latents, classes, grey
-        self.encoder = _perceptron([pixels, *hidden, latents * classes])
+        self.latents, self.classes, self.components, self.grey = latents, classes, components, grey
+        self.encoder = _perceptron([pixels, *hidden, (components or 1) * latents * classes])
         self.decoder = _perceptron([latents * classes, *reversed(hidden), pixels])
         self.prior = nn.Parameter(torch.zeros(latents, classes), requires_grad=learned_prior)
         self.register_buffer("centre", torch.zeros(pixels) if mean is None else mean.clone())
@@ -73,10 +76,11 @@ class CategoricalVAE(nn.Module):
             with torch.no_grad():
                 self.decoder[-1].get_parameter("bias").copy_(torch.logit(mean.clamp(0.01, 0.99)))
 
-    def posterior(self, x: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch N K"]:
-        """The logits of q(z | x)."""
+    def posterior(self, x: Float[Tensor, "*batch D"]) -> Float[Tensor, "*logits N K"]:
+        r"""The logits of q(z | x), of shape (\*batch, N, K), or of its components, of shape (\*batch, B, N, K)."""
         logits: Tensor = self.encoder(x - self.centre)
-        return logits.reshape(*logits.shape[:-1], self.latents, self.classes)
+        side = () if self.components is None else (self.components,)
+        return logits.reshape(*logits.shape[:-1], *side, self.latents, self.classes)
 
     def decode(self, z: Float[Tensor, "*batch N K"]) -> Float[Tensor, "*batch D"]:
         """The logits of the pixels."""
