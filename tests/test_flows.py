@@ -271,6 +271,21 @@ def test_the_slope_of_the_entropy_leaves_out_the_component_of_the_draw(base: str
         torch.testing.assert_close(ours, theirs)
 
 
+def test_the_gradient_to_weights_and_bases_is_the_true_one() -> None:
+    weights, base = normal(3, seed=2).requires_grad_(), BASES["dirichlet"](3, UNEVEN).requires_grad_()
+    z = configurations(UNEVEN)
+    for flow in ("location-scale", "layers"):  # both ways to compute a probability
+        q = MixtureOfDiscreteFlows(base, FLOWS[flow](3, UNEVEN), weights)
+        found = torch.autograd.grad(q.entropy() + q.expectation(cubic), (weights, base))
+        q = MixtureOfDiscreteFlows(base, FLOWS[flow](3, UNEVEN), weights)
+        inside = (q.flow.inv(z.unsqueeze(-3))[..., None, :] @ q.base_logits.exp()[..., None])[..., 0, 0].prod(-1)
+        mass = (inside * q.mixture_logits.exp()).sum(-1)
+        truth = (torch.where(mass > 0, mass * (cubic(z) - mass.log()), 0.0)).sum()
+        expected = torch.autograd.grad(truth, (weights, base))
+        for ours, theirs in zip(found, expected, strict=True):
+            torch.testing.assert_close(ours, theirs)
+
+
 def test_the_entropy_has_a_slope_where_components_are_near_and_none_where_they_are_apart() -> None:
     for second, slope in (([1, 2, 3], False), ([0, 0, 1], True), ([0, 0, 0], True)):
         leaf = torch.eye(4)[torch.tensor([[0, 0, 0], second])].requires_grad_()
