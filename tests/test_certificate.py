@@ -26,6 +26,7 @@ from softhot.estimators import (
     Integrand,
     LeaveOneOut,
     LocalExpectation,
+    MixtureOfDiscreteFlows,
     MuProp,
     Rebar,
     ReinMax,
@@ -42,8 +43,8 @@ from softhot.estimators import (
     Zgr,
 )
 from softhot.estimators.gradients import carry, scored
-from softhot.functional import one_hot_sample
-from softhot.kl.term import Sample, log_mass
+from softhot.functional import log_mass, one_hot_sample
+from softhot.kl.term import Sample
 from softhot.testing import NotEnumerable, assert_mean, certify, exact_gradient, exact_moments, gradient_draws
 from tests.integrands import cubic, seeded
 
@@ -399,3 +400,8 @@ def test_a_claim_to_be_unbiased() -> None:
 def test_nan_is_named() -> None:
     with pytest.raises(ValueError, match=r"logits that hold NaN; use torch\.isfinite"):
         exact_moments(LeaveOneOut(samples=2), cubic, LOGITS * math.nan)
+
+
+def test_a_mixture_has_no_certificate_of_independent_variables():
+    with pytest.raises(ValueError, match="is of a mixture of flows"):
+        certify(MixtureOfDiscreteFlows())

@@ -65,6 +65,19 @@ def test_train_takes_the_gaussian_relaxation_with_its_own_divergence(capsys):
     assert "the objective bounds the log-likelihood of the relaxed model" in capsys.readouterr().out
 
 
+def test_train_and_compare_take_a_mixture_of_flows(capsys):
+    arguments = ["--estimator", "mixture-of-discrete-flows", "--components", "3", "--term", "mixture"]
+    assert main(["train", *arguments, *TINY]) == 0
+    assert "B=3 t=1 + mixture: the objective bounds the discrete log-likelihood" in capsys.readouterr().out
+    arguments[1:2] = ["reinmax", "exact", "mixture-of-discrete-flows"]
+    arguments += ["categorical", "product-of-mixtures", "--temperature", "1", "--seeds", "1"]
+    assert main(["compare", *arguments, *TINY]) == 0
+    text = capsys.readouterr().out
+    assert "skipped reinmax, exact with mixture, product-of-mixtures: the term is that of a mixture of flows" in text
+    assert "skipped mixture-of-discrete-flows with categorical: the term is that of independent variables" in text
+    assert "mixture-of-discrete-flows B=3 t=1 + product-of-mixtures" in text
+
+
 def test_train_says_that_grey_pixels_have_no_likelihood(capsys):
     assert main(["train", "--binarise", "none", *TINY]) == 0
     assert "cross-entropies" in capsys.readouterr().out

@@ -36,7 +36,7 @@ def certificates(
 
     The last lines say what is wrong, if anything is; the exit status is then 1.
     """
-    chosen = {name: _instance(name) for name in names or ESTIMATORS}
+    chosen = {name: _instance(name) for name in names or [name for name, one in ESTIMATORS.items() if not one.mixture]}
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     found: list[Certificate] = []
     console = Console(stderr=True)
@@ -94,7 +94,7 @@ def _print(found: Sequence[Certificate]) -> None:
     console = Console()
     console.width = max(console.width, _WIDTH)  # numbers are not cut off where there is no terminal
     title = "The gradient to N x K logits, relative to the true one: exact, or of draws ± standard error"
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for column in ("estimator", "N x K", "unbiased"):
         table.add_column(column, no_wrap=True)
     for column in ("bias", "variance", "of", "cost", "verdict"):

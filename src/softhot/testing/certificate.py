@@ -106,7 +106,7 @@ def certify(estimator: Estimator, name: str = "", *, draws: int = 20_000, seed: 
         seed: of those.
 
     Raises:
-        ValueError: If there are too few draws for a mean.
+        ValueError: If there are too few draws for a mean, or the estimator is of a mixture of flows.
 
     Example:
         >>> import softhot
@@ -117,6 +117,11 @@ def certify(estimator: Estimator, name: str = "", *, draws: int = 20_000, seed: 
     if draws < _FEWEST:
         raise ValueError(f"draws={draws} are too few for a mean; use {_FEWEST} or more, better thousands.")
     name, classes = name or type(estimator).__name__, estimator.classes or _CLASSES
+    if estimator.mixture:
+        raise ValueError(
+            f"{name} is of a mixture of flows, and a certificate of independent variables; for a mixture there is "
+            "softhot.distributions.MixtureOfDiscreteFlows.expectation, which is exact."
+        )
     try:
         evaluations = estimator.evaluations(_LATENTS, classes)
         found = [measure(estimator, numbers(_LATENTS, classes), draws, seed)]
