@@ -16,6 +16,7 @@ bench: .venv/bench ## time softhot and its peers, and write docs/performance.md 
 	$(BIN)/python -m benchmarks.sampler
 	$(BIN)/python -m benchmarks.exact
 	$(BIN)/python -m benchmarks.accuracy
+	$(BIN)/python -m benchmarks.estimators
 	$(BIN)/python -m benchmarks.report
 
 test: .venv/ready ## make the environment and run the tests

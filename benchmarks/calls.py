@@ -14,7 +14,7 @@ from torch import Tensor
 
 from benchmarks.timing import Call
 
-__all__ = ["Bind", "Function", "copy_call", "cotangent", "jax_call", "jax_device", "torch_call"]
+__all__ = ["Bind", "Function", "copy_call", "cotangent", "ending", "jax_call", "jax_device", "torch_call"]
 
 Function = Callable[[Any, Any, Any], Any]
 Bind = Callable[[Function, Tensor, Tensor, bool], Call]
@@ -29,7 +29,7 @@ def cotangent(shape: tuple[int, ...], logits: Tensor) -> Tensor:
 
 def torch_call(function: Function, logits: Tensor, prior: Tensor, backward: bool) -> Call:
     """A function of torch's."""
-    wait, queued = _ending(logits)
+    wait, queued = ending(logits)
     if not backward:
         return Call(lambda: (function(logits, prior, None),), wait, queued)
     leaf = logits.clone().requires_grad_()
@@ -44,7 +44,7 @@ def torch_call(function: Function, logits: Tensor, prior: Tensor, backward: bool
 
 def copy_call(logits: Tensor) -> Call:
     """A copy of the logits on their device: no function that reads them and writes as much takes less."""
-    wait, queued = _ending(logits)
+    wait, queued = ending(logits)
     target = torch.empty_like(logits)
     return Call(lambda: target.copy_(logits), wait, queued)
 
@@ -83,7 +83,7 @@ def jax_device(kind: str) -> Any:
     return jax.devices(kind)[0]
 
 
-def _ending(logits: Tensor) -> tuple[Callable[[Any], object], bool]:
+def ending(logits: Tensor) -> tuple[Callable[[Any], object], bool]:
     """How to wait for torch, and whether it queues calls."""
     if logits.device.type == "cuda":
         return lambda _: torch.cuda.synchronize(), True

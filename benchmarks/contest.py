@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from math import prod
@@ -16,10 +16,10 @@ from benchmarks.calls import copy_call
 from benchmarks.peers import Contender, Maker, assemble
 from benchmarks.pictures import costs, save_picture
 from benchmarks.settings import Settings, console
-from benchmarks.timing import Row, measure, plain, summary, table
+from benchmarks.timing import Call, Pace, Row, measure, plain, summary, table
 from softhot.lab.files import write_csv
 
-__all__ = ["SHAPES", "Case", "contest", "sweeps"]
+__all__ = ["SHAPES", "Case", "contest", "sweeps", "undisturbed"]
 
 SHAPES = "shapes"
 DISTURBED = 0.1  # cores in use by other processes; a case is measured again then
@@ -95,12 +95,7 @@ def _rows(case: Case, contenders: Sequence[Contender], settings: Settings) -> li
         "rows": prod(case.shape[:-1]),
         "classes": case.shape[-1],
     }
-    tries: list[tuple[float, dict[str, list[float]]]] = []
-    while not tries or (tries[-1][0] > DISTURBED and len(tries) < settings.tries):
-        started, before = time.perf_counter(), machine.elsewhere()
-        seconds = measure(calls, settings.pace)
-        tries.append(((machine.elsewhere() - before) / (time.perf_counter() - started), seconds))
-    others, seconds = min(tries, key=lambda each: each[0])
+    others, seconds = undisturbed(calls, settings)
     about = {
         "others": max(others, 0.0),
         "machine": settings.machine,
@@ -111,3 +106,15 @@ def _rows(case: Case, contenders: Sequence[Contender], settings: Settings) -> li
         fixed | row | about | {"version": able[row["contender"]].version if row["contender"] in able else ""}
         for row in summary(seconds, prod(case.shape))
     ]
+
+
+def undisturbed(
+    calls: Mapping[str, Call], settings: Settings, pace: Pace | None = None
+) -> tuple[float, dict[str, list[float]]]:
+    """Seconds per call, and how many cores other processes used meanwhile: the least of a few tries."""
+    tries: list[tuple[float, dict[str, list[float]]]] = []
+    while not tries or (tries[-1][0] > DISTURBED and len(tries) < settings.tries):
+        started, before = time.perf_counter(), machine.elsewhere()
+        seconds = measure(calls, pace or settings.pace)
+        tries.append(((machine.elsewhere() - before) / (time.perf_counter() - started), seconds))
+    return min(tries, key=lambda each: each[0])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from softhot.lab.config import Config
 from softhot.lab.gradients import measure, reference
+from softhot.lab.targets import VaeTarget
 from softhot.lab.training import Run, few
 from softhot.problems.data import load, prepare
 
@@ -23,18 +24,19 @@ def main() -> None:
     for epoch in run.epochs():
         print(f"\rtraining, epoch {epoch.epoch}: discrete ELBO {epoch.valid_elbo:.2f}", end="")
     x = few(images.test, 16)
-    truth = reference(run.model, x)
+    target = VaeTarget(run.model, x)
+    truth = reference(target)
     print(f"\n{DRAWS} draws, temperature {TEMPERATURE} where there is one; bias relative to the exact gradient\n")
     print(f"{'estimator':20} {'sample':8} {'decoder':>24} {'encoder':>24}")
     for name in ("leave-one-out", "straight-through", "st-gumbel-softmax", "reinmax", "gumbel-softmax"):
         heat = 1.0 if name == "reinmax" else TEMPERATURE
-        objective = Config(estimator=name, temperature=heat).objective(heat)
-        found = measure(run.model, objective, x, truth, draws=DRAWS)
+        estimator = Config(estimator=name).make_estimator(heat)
+        found = measure(target, estimator, truth, draws=DRAWS).parts
         cells = [
             f"{one.bias:.3f} ± {one.bias_se:.3f}  {'noise' if one.bias_z <= 2 else 'biased':6}"
             for one in (found["decoder"], found["encoder"])
         ]
-        print(f"{name:20} {objective.estimator.sample:8} {cells[0]:>24} {cells[1]:>24}")
+        print(f"{name:20} {estimator.sample:8} {cells[0]:>24} {cells[1]:>24}")
 
 
 if __name__ == "__main__":

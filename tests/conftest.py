@@ -15,18 +15,8 @@ from beartype import BeartypeConf, FrozenDict, beartype
 checked = beartype(conf=BeartypeConf(is_pep484_tower=True, hint_overrides=FrozenDict({Self: Any})))
 
 # before anything imports softhot; the kernels are left as they are, for their compilers
-_CHECKED = (
-    "functional",
-    "distributions",
-    "kl",
-    "estimators",
-    "bounds",
-    "inference",
-    "testing",
-    "problems",
-    "lab",
-    "cli",
-)
+_CHECKED = ["functional", "distributions", "kl", "estimators", "bounds", "inference", "testing", "problems"]
+_CHECKED += ["lab", "cli"]
 jaxtyping.install_import_hook([f"softhot.{room}" for room in _CHECKED], f"{__name__}.checked")
 
 torch.set_num_threads(1)  # tests run side by side

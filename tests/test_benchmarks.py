@@ -12,18 +12,24 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import accuracy, exact, quadrature, report, sampler
+from benchmarks import accuracy, estimator_peers, estimators, exact, machine, quadrature, report, sampler
 from benchmarks.agreement import agree
+from benchmarks.estimator_peers import TWINS, wrong
 from benchmarks.peers import ours, torch_eager
 from benchmarks.settings import Settings, launch
 from benchmarks.timing import Call, Pace, measure, read_csv, summary
+from softhot.estimators import StraightThrough
 from softhot.functional import gumbel_softmax
 
 ROOT = Path(__file__).parent.parent
 ALONE = """
 import runpy, sys
 sys.modules.update(jax=None, pyro=None, tensorflow_probability=None)
-for script in ("sampler", "exact", "accuracy"):
+sys.modules.update(pydrobert=None, reinmax=None, relaxit=None, storch=None)
+for script in ("sampler", "exact", "accuracy", "estimators"):
+    if script == "estimators":  # which draws nothing
+        place = sys.argv.index("--picture")
+        del sys.argv[place : place + 2]
     try:
         runpy.run_module(f"benchmarks.{script}", run_name="__main__", alter_sys=True)
     except SystemExit as end:
@@ -39,7 +45,8 @@ def test_the_scripts_write_their_files(tmp_path):
     options = ["--quick", "--threads", "1", "--picture", "html", "--out", str(tmp_path)]
     done = subprocess.run([sys.executable, "-c", ALONE, *options], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    for peer, missing in (("pyro", "pyro"), ("jax_jit", "jax"), ("tfp", "jax")):
+    peers = {"pyro": "pyro", "jax_jit": "jax", "tfp": "jax", "reinmax": "reinmax", "storchastic": "storch"}
+    for peer, missing in peers.items():
         assert re.search(f"^{peer} is skipped: .*{missing}", done.stdout, re.MULTILINE)
     report.main(tmp_path, tmp_path / "performance.md")
     written = (tmp_path / "performance.md").read_text()
@@ -49,6 +56,9 @@ def test_the_scripts_write_their_files(tmp_path):
         assert all(row["threads"] == 1 and row["device"] == "cpu" for row in rows)
         assert "plotly" in (tmp_path / f"{script}-cpu.html").read_text()
         assert f"## {report.TITLES[script]} (cpu)" in written
+    steps = read_csv(tmp_path / "estimators-cpu.csv")
+    assert {"straight-through", "gumbel-rao"} <= {row["estimator"] for row in steps if row["task"] == estimators.STEP}
+    assert "| straight-through | 1 |" in written
 
 
 @pytest.mark.parametrize("option", [{"threads": 0}, {"device": "tpu"}, {"picture": "gif"}])
@@ -100,6 +110,28 @@ def test_a_wrong_exact_value_is_found(name):
     untrue = replace(task, mean=lambda *given: 1.1 * task.mean(*given))
     with pytest.raises(AssertionError, match=f"torch, {name}: "):
         agree([torch_eager("cpu")], [untrue], 10_000)
+
+
+@pytest.mark.parametrize("name", TWINS)
+def test_a_wrong_gradient_is_found(name):
+    right = estimator_peers.ours()
+    assert wrong(right, name, 2000) is None
+    doubled = {name: lambda f, logits: 1.5 * right.gradients[name](f, logits)}
+    assert "standard errors" in wrong(replace(right, gradients=doubled), name, 10_000)
+
+
+def test_a_package_that_is_wrong_is_named_and_not_timed(monkeypatch, tmp_path, capsys):
+    right = estimator_peers.ours()
+    biased = {"reinmax": lambda f, logits: 2 * right.gradients["reinmax"](f, logits)}
+    monkeypatch.setattr(machine, "restrict", lambda threads: 1)  # leave this process its cores
+    monkeypatch.setattr(estimators, "PEERS", (lambda: replace(right, name="Other", gradients=biased),))
+    monkeypatch.setattr(estimators, "ESTIMATORS", {estimators.BASE: StraightThrough})
+    estimators.main(quick=True, threads=1, out=tmp_path)
+    assert "Other is not timed for reinmax, as it gives another gradient: component" in capsys.readouterr().out
+    last = read_csv(tmp_path / "estimators-cpu.csv")[-1]
+    assert (last["contender"], last["milliseconds"]) == ("Other", "")
+    report.main(tmp_path, tmp_path / "performance.md")
+    assert "another gradient" in (tmp_path / "performance.md").read_text()
 
 
 @pytest.mark.parametrize("quantity", accuracy.QUANTITIES, ids=lambda quantity: quantity.name)

@@ -65,9 +65,64 @@ def test_train_takes_the_gaussian_relaxation_with_its_own_divergence(capsys):
     assert "the objective bounds the log-likelihood of the relaxed model" in capsys.readouterr().out
 
 
+def test_train_and_compare_take_a_mixture_of_flows(capsys):
+    arguments = ["--estimator", "mixture-of-discrete-flows", "--components", "3", "--term", "mixture"]
+    assert main(["train", *arguments, *TINY]) == 0
+    assert "B=3 t=1 + mixture: the objective bounds the discrete log-likelihood" in capsys.readouterr().out
+    arguments[1:2] = ["reinmax", "exact", "mixture-of-discrete-flows"]
+    arguments += ["categorical", "product-of-mixtures", "--temperature", "1", "--seeds", "1"]
+    assert main(["compare", *arguments, *TINY]) == 0
+    text = capsys.readouterr().out
+    assert "skipped reinmax, exact with mixture, product-of-mixtures: the term is that of a mixture of flows" in text
+    assert "skipped mixture-of-discrete-flows with categorical: the term is that of independent variables" in text
+    assert "mixture-of-discrete-flows B=3 t=1 + product-of-mixtures" in text
+
+
 def test_train_says_that_grey_pixels_have_no_likelihood(capsys):
     assert main(["train", "--binarise", "none", *TINY]) == 0
     assert "cross-entropies" in capsys.readouterr().out
+
+
+def test_gradients_prints_draws_and_writes(capsys, tmp_path):
+    arguments = ["gradients", *TINY[2:], "--estimator", "score-function", "reinmax", "--baseline", "none", "learned"]
+    assert main([*arguments, "--temperature", "1", "2", "--draws", "32", "--learn", "20", "--out", "g"]) == 0
+    text = capsys.readouterr().out
+    for part in ("Gradient of the encoder, digits", "Gradient of the decoder", "(exact)", "reinmax t=2", "a budget of"):
+        assert part in text
+    header, *rows = (tmp_path / "g/gradients.csv").read_text().splitlines()
+    labels = ["score-function none baseline", "score-function learned baseline", "reinmax t=1", "reinmax t=2"]
+    assert [row.split(",")[1] for row in rows] == labels
+    assert {"encoder_mse", "decoder_cosine_low", "encoder_variance_times_seconds"} <= set(header.split(","))
+    assert [row["estimator"] for row in json.loads((tmp_path / "g/gradients.json").read_text())] == labels
+    assert "plotly" in (tmp_path / "g/gradients.html").read_text()
+
+
+def test_gradients_of_a_problem_are_the_same_for_a_program(capsys):
+    assert main(["gradients", "--problem", "random-quadratic", "--estimator", "reinmax", "--json"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)
+    assert found["encoder_bias_z"] < 4
+    assert found["truth"] == "exact"
+    assert "decoder_bias" not in found
+
+
+def test_gradients_of_a_checkpoint_and_along_its_run(capsys, tmp_path):
+    train = ["train", "--estimator", "relax", *TINY[2:], "--epochs", "2", "--keep-every", "1", "--out", "run"]
+    assert main(train) == 0
+    assert [path.name for path in sorted((tmp_path / "run/checkpoints").iterdir())] == [
+        "00001.safetensors",
+        "00002.safetensors",
+    ]
+    capsys.readouterr()
+    common = ["gradients", "--draws", "32", "--images", "4", "--json"]
+    assert main([*common, "--run", "run", "--plot", "along.html"]) == 0
+    along = json.loads(capsys.readouterr().out)
+    assert [(row["epoch"], row["estimator"]) for row in along] == [(epoch, "relax t=1") for epoch in (0, 1, 2)]
+    assert (tmp_path / "along.html").exists()
+    assert main([*common, "--checkpoint", "run"]) == 0
+    (last,) = json.loads(capsys.readouterr().out)
+    assert {**last, "seconds": 0} | {key: 0 for key in last if "seconds" in key} == {**along[-1], "seconds": 0} | {
+        key: 0 for key in last if "seconds" in key
+    }
 
 
 def test_compare_writes_a_table_and_a_report_and_goes_on(capsys, tmp_path):
@@ -160,8 +215,26 @@ def test_control_c_keeps_the_descents_that_are_done(capsys, monkeypatch, tmp_pat
         (["train", "--binarise", "treshold"], "did you mean 'threshold'"),
         (["train", "--temperature", "0"], "temperature=0.0"),
         (["train", "--resume"], "no run to resume"),
+        (["certify", "zgr", "--draws", "9"], "draws=9 are too few"),
         (["compare", "--estimator", "reinmax", "--term", "concrete"], "go together"),
         (["compare", "--seeds", "0"], "--seeds 0"),
+        (["train", "--baseline", "learnt"], "did you mean 'learned'"),
+        (["train", "--control-learning-rate", "0"], "control_learning_rate=0.0"),
+        (["train", "--keep-every", "0"], "--keep-every 0"),
+        (["gradients", "--problem", "reber"], "did you mean 'rebar'"),
+        (["gradients", "--estimator", "reinmx"], "did you mean 'reinmax'"),
+        (["gradients", "--estimator", "disarm"], "disarm cannot be measured here: the estimator is for 2 classes"),
+        (["gradients", "--problem", "polynomial", "--estimator", "exact"], "exact cannot be measured here"),
+        (["gradients", "--estimator", "score-function", "--baseline", "runing"], "did you mean 'running'"),
+        (["gradients", "--term", "jangg"], "did you mean 'jang'"),
+        (["gradients", "--draws", "8"], "--draws 8 is too few; use --draws 32"),
+        (["gradients", "--images", "0"], "--images 0"),
+        (["gradients", "--temperature", "0"], "temperature=0.0"),
+        (["gradients", "--problem", "rebar", "--run", "x"], "--problem says what is measured; leave out --run"),
+        (["gradients", "--run", "x", "--latents", "3"], "leave out --latents"),
+        (["gradients", "--run", "none"], "--keep-every 1"),
+        (["gradients", "--checkpoint", "none"], "cannot read the checkpoint 'none'"),
+        (["gradients", "--plot", "no/such.html"], "no folder 'no'"),
         (["compare", "--workers", "0"], "--workers 0"),
         (["compare", "--plot", "no/such.html"], "no folder 'no'"),
         (["compare", "--term", "concretee"], "did you mean 'concrete'"),
@@ -215,6 +288,76 @@ def test_control_c_is_one_line_and_keeps_what_is_finished(capsys, monkeypatch, t
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path)
     assert main(["train", *TINY, "--out", "run", "--resume"]) == 0
+
+
+MINE = """
+from softhot.estimators import LeaveOneOut, StraightThrough
+
+class Dear(LeaveOneOut):
+    def evaluations(self, latents, classes):
+        return self.samples + 1
+
+class Needy(StraightThrough):
+    def __init__(self, samples):
+        pass
+
+many = StraightThrough(samples=2)
+unrelated = 3
+"""
+
+
+def test_certify_prints_figures_and_verdicts(capsys):
+    assert main(["certify", "leave-one-out", "reinmax", "st-gumbel-softmax", "--draws", "1000"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 100
+    rows = [line.split() for line in lines[2:]]
+    assert rows[0] == ["leave-one-out", "2", "x", "3", "yes", "0.0000", "2.5473", "6,561", "outcomes", "4", "right"]
+    assert rows[1] == ["reinmax", "2", "x", "3", "no", "0.0833", "8.0708", "9", "outcomes", "1", "right"]
+    assert rows[2][:5] == ["st-gumbel-softmax", "2", "x", "3", "no"]
+    assert rows[2][-4:] == ["1,000", "draws", "1", "right"]
+    assert rows[3] == ["2", "x", "2", "no", "0.6609", "1.2556", "21,316", "nodes"]
+    assert len(rows) == 4
+
+
+def test_certify_finds_a_mistake_in_another_module(capsys, tmp_path):
+    (tmp_path / "of_mine.py").write_text(MINE)
+    assert main(["certify", "of_mine:Dear", "of_mine:many"]) == 1
+    text = capsys.readouterr().out
+    assert "wrong" in text
+    assert "of_mine:Dear, cost: 5 evaluations of f are stated for N=1 and K=2, and 4 are made" in text
+    assert text.count("right") == 1
+
+
+def test_certify_prints_the_same_for_a_program(capsys):
+    assert main(["certify", "zgr", "disarm", "--draws", "500", "--seed", "3", "--json"]) == 0
+    zgr, disarm = json.loads(capsys.readouterr().out)
+    assert (zgr["name"], zgr["passed"], zgr["unbiased"], zgr["evaluations"]) == ("zgr", True, False, 1)
+    assert zgr["figures"][0]["bias"] == pytest.approx(0.0833, abs=5e-5)
+    assert zgr["figures"][0]["method"] == "enumerated"
+    assert (disarm["figures"][0]["method"], disarm["figures"][0]["count"]) == ("drawn", 500)
+    assert set(disarm["checks"].values()) == {None}
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("reinmx", "did you mean 'reinmax'"),
+        ("no_such_module:Thing", "no_such_module:Thing cannot be imported: ModuleNotFoundError"),
+        ("broken_mine:Thing", "broken_mine:Thing cannot be imported: SyntaxError"),
+        ("right_mine:Thing", "right_mine:Thing cannot be imported: AttributeError"),
+        ("right_mine:unrelated", "right_mine:unrelated is no estimator; derive it"),
+        ("right_mine:Needy", "right_mine:Needy cannot be made without arguments"),
+        (":Thing", "':Thing' names no module"),
+    ],
+)
+def test_what_cannot_be_certified_is_one_line_and_status_2(capsys, tmp_path, name, message):
+    (tmp_path / "right_mine.py").write_text(MINE)
+    (tmp_path / "broken_mine.py").write_text("class :")
+    assert main(["certify", name]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert message in captured.err
+    assert captured.err.count("\n") == 1
 
 
 def test_no_arguments_print_help(capsys):

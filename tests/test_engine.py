@@ -9,8 +9,7 @@ import torch
 
 from softhot.functional import choice_probabilities, expected_max, relaxed_entropy, relaxed_kl, relaxed_mean
 from softhot.kernels import choice, choice_tables, routes
-from softhot.kernels.choice import expected, expected_reference, probabilities
-from softhot.kernels.choice_reference import Choice
+from softhot.kernels.choice import expected, expected_reference, probabilities, probabilities_reference
 
 LIMIT = {torch.float64: 1e-12, torch.float32: 1e-6}
 SCALES = {"gumbel": (1e-3, 0.7, 1.0, 30.0), "-gumbel": (0.05, 1.0, 8.0), "normal": (0.1, 1.0, 20.0)}
@@ -54,13 +53,79 @@ def test_values_and_gradients(noise, scale, dtype, count, learned):
 @cases
 @dtypes
 @classes
-def test_probabilities_and_their_gradients(noise, scale, dtype, count):
+@pytest.mark.parametrize("learned", [False, True], ids=["number", "learned"])
+def test_probabilities_and_their_gradients(noise, scale, dtype, count, learned):
     m = logits(4, count, dtype=dtype).requires_grad_()
-    compiled, reference = probabilities(m, scale, noise), Choice(m.double(), scale, noise).probabilities()
+    s = torch.tensor(scale, dtype=torch.float64, requires_grad=True) if learned else scale
+    leaves = [x for x in (m, s) if isinstance(x, torch.Tensor)]
+    compiled, reference = probabilities(m, s, noise), probabilities_reference(m.double(), s, noise)
     close(compiled, reference, dtype)
     weights = logits(4, count, dtype=dtype, seed=2, spread=1.0)
-    found, wanted = (torch.autograd.grad((p * weights).sum(), m)[0] for p in (compiled, reference))
-    close(found, wanted, dtype, 4 * max(1.0, wanted.abs().max().item()))
+    found, wanted = (torch.autograd.grad((p * weights).sum(), leaves) for p in (compiled, reference))
+    for one, two in zip(found, wanted, strict=True):
+        close(one, two, dtype, 4 * max(1.0, two.abs().max().item()))
+
+
+@cases
+@pytest.mark.parametrize("pair", [False, True], ids=["alone", "pair"])
+def test_what_an_operator_computes_without_its_kernel(noise, scale, pair, monkeypatch):
+    """Numbers and derivatives of the plain-torch implementation, for devices that have no kernel."""
+    m, g = (logits(4, 5, dtype=torch.float64, seed=seed) for seed in (0, 2))
+    other, s = logits(4, 5, dtype=torch.float64, seed=1) if pair else None, torch.tensor(scale, dtype=torch.float64)
+    calls = [
+        (choice._survey, (m, other, s, noise, True, True)),
+        (choice._probable, (m, s, noise)),
+        (choice._curve, (m, s, noise, g, True)),
+    ]
+    compiled = [function(*arguments) for function, arguments in calls]
+    monkeypatch.setattr(choice, "compiled", lambda name: None)
+    for one, (function, arguments) in zip(compiled, calls, strict=True):
+        for found, wanted in zip(one, function(*arguments), strict=True):
+            used = slice(None) if found.shape[-1] != choice_tables.STRIDE else [0, *range(2, 7 + pair)]
+            close(found[..., used], wanted[..., used], torch.float64, 100 * (1 + scale))
+
+
+def test_operators_state_their_shapes_and_derivatives():
+    def drawn(seed):
+        return logits(3, 4, dtype=torch.float64, seed=seed).requires_grad_()
+
+    operators = torch.ops.softhot
+    for scale in (torch.tensor(0.7, dtype=torch.float64, requires_grad=True), torch.tensor([0.5, 1.0, 2.0])):
+        for other, noise in ((drawn(1), "-gumbel"), (None, "gumbel")):
+            arguments = (drawn(0), other, scale, noise, True, scale.requires_grad)
+            torch.library.opcheck(operators.expected_max.default, arguments)
+        torch.library.opcheck(operators.choice_probabilities.default, (drawn(0), scale, "gumbel"))
+        arguments = (drawn(0).detach(), scale.detach(), "gumbel", drawn(2).detach(), True)
+        torch.library.opcheck(operators.choice_probabilities_backward.default, arguments)
+
+
+def everything(m, other, t):
+    pair, alone = expected(m, other, t, "-gumbel"), expected(m, None, t, "gumbel")
+    return (pair.value + pair.total * alone.value).sum() + (probabilities(m, t, "normal") * other).sum()
+
+
+@pytest.mark.parametrize("temperature", [0.8, torch.tensor(0.8, requires_grad=True), torch.tensor([[0.5], [2.0]])])
+def test_compiled_as_one_graph(temperature):
+    m, other = (logits(2, 3, 4, dtype=torch.float32, seed=seed).requires_grad_() for seed in (0, 1))
+    leaves = [x for x in (m, other, temperature) if isinstance(x, torch.Tensor) and x.requires_grad]
+    compiled = torch.compile(everything, fullgraph=True, backend="aot_eager")
+    eager, graph = everything(m, other, temperature), compiled(m, other, temperature)
+    close(graph, eager, torch.float32, 10 * eager.abs().item())
+    gradients = (torch.autograd.grad(value, leaves) for value in (graph, eager))
+    for one, two in zip(*gradients, strict=True):
+        close(one, two, torch.float32, 10 * max(1.0, two.abs().max().item()))
+
+
+def test_mapped_over_logits_and_temperatures():
+    m, other = (logits(5, 4, dtype=torch.float64, seed=seed) for seed in (0, 1))
+    t = torch.linspace(0.2, 3.0, 5, dtype=torch.float64)
+    for function in (lambda m, t: relaxed_mean(m, t), lambda m, t: relaxed_kl(m, t, other[0], 0.7)):
+        one_by_one = torch.stack([function(m[i], t[i]) for i in range(5)])
+        close(torch.vmap(function)(m, t), one_by_one, torch.float64)
+        each_row = torch.stack([torch.stack([function(m[i], t[j]) for i in range(5)]) for j in range(5)])
+        close(torch.vmap(lambda t, f=function: f(m, t))(t), each_row, torch.float64)
+    slopes = torch.vmap(torch.func.grad(lambda m: relaxed_entropy(m, t[2])))(m)
+    close(slopes[1], torch.func.grad(lambda m: relaxed_entropy(m, t[2]))(m[1]), torch.float64)
 
 
 def test_the_comparison_sees_a_wrong_table(monkeypatch):

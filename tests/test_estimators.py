@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -46,7 +45,7 @@ from softhot.estimators import (
     Zgr,
 )
 from softhot.functional import gumbel_log_softmax
-from softhot.testing import assert_mean, exact_gradient, exact_value, gradient_draws
+from softhot.testing import assert_mean, certify, exact_gradient, exact_moments, exact_value, gradient_draws, target
 from tests.integrands import cubic, features, linear, quadratic, seeded
 
 
@@ -152,18 +151,6 @@ def values(estimator: Estimator, f: Integrand, logits: Tensor) -> Tensor:
 
 def gradients(estimator: Estimator, f: Integrand, logits: Tensor) -> Tensor:
     return gradient_draws(estimator, f, logits, DRAWS, seeded()).float()
-
-
-def target(estimator: Estimator, f: Integrand, logits: Tensor) -> tuple[Integrand, Tensor]:
-    """What E is taken of, and the logits of its variables: f itself, or log mean exp f of n copies of them."""
-    n = getattr(estimator, "samples", 1) if estimator.multi_sample else 1
-    if n == 1:
-        return f, logits
-
-    def bound(z: Tensor) -> Tensor:
-        return torch.stack([f(part) for part in z.chunk(n, -2)]).logsumexp(0) - math.log(n)
-
-    return bound, torch.cat([logits] * n, -2)
 
 
 def true_value(estimator: Estimator, f: Integrand, logits: Tensor) -> Tensor:
@@ -353,25 +340,18 @@ def test_samples_have_the_law_of_those_of_torch(t: float) -> None:
 
 
 @cases()
-@pytest.mark.parametrize("batch", [(), (5,), (2, 3)])
-def test_shapes_types_and_cost(estimator: Estimator, batch: tuple[int, ...]) -> None:
-    for latents, classes, dtype in itertools.product((1, 2, 3), (2, 3, 4, 5), (torch.float32, torch.float64)):
-        if classes != (estimator.classes or classes):
-            continue
-        logits = torch.randn(*batch, latents, classes, dtype=dtype, generator=seeded()).requires_grad_()
-        seen: list[Tensor] = []
-        value = estimator(recorded(cubic, seen), logits, generator=seeded())
-        evaluations = sum(z.numel() for z in seen) / logits.numel()
-        assert evaluations == estimator.evaluations(latents, classes)
-        assert (value.shape, value.dtype) == (batch, dtype)
-        (gradient,) = torch.autograd.grad(value.sum(), logits)
-        assert (gradient.shape, gradient.dtype) == (logits.shape, dtype)
-        assert gradient.isfinite().all()
-        torch.testing.assert_close(gradient.sum(-1), torch.zeros(*batch, latents, dtype=dtype), atol=1e-3, rtol=0)
-        hard = [torch.equal(z, (z == z.amax(-1, keepdim=True)).to(dtype)) for z in seen]
-        assert hard[0] == (estimator.sample == "hard")
-        # a control variate may be a slope off the corners; nothing else is asked there
-        assert all(h == hard[0] for h in hard) or (estimator.unbiased and estimator.differentiable)
+def test_certificate(estimator: Estimator) -> None:
+    """Shapes, types, cost, impossible classes, half precision and the laws again, at other logits and another f."""
+    found = certify(estimator)
+    assert found.faults == ()
+    assert found.unbiased == estimator.unbiased
+    assert all((one.bias < 1e-6) == found.unbiased for one in found.figures if one.method != "drawn")
+
+
+@cases()
+def test_adding_a_number_to_all_logits_is_no_direction(estimator: Estimator) -> None:
+    draws = gradient_draws(estimator, cubic, suited(estimator, LOGITS["plain"]), 50, seeded())
+    torch.testing.assert_close(draws.sum(-1), torch.zeros(50, 2, dtype=torch.float64), atol=1e-10, rtol=0)
 
 
 @cases()
@@ -445,18 +425,6 @@ def test_generator_is_the_only_source_of_randomness(estimator: Estimator) -> Non
 # theory
 
 
-def mean_gradient(estimator: Estimator, f: Integrand, logits: Tensor) -> Tensor:
-    """The exact mean of a gradient that is a function of one hard sample: one draw of each configuration tells it."""
-    seen: list[Tensor] = []
-    draws = gradient_draws(estimator, recorded(f, seen), logits, 3_000, seeded())
-    chosen, probs = seen[0][0].argmax(-1), logits.softmax(-1)
-    total = torch.zeros_like(logits)
-    for classes in itertools.product(range(logits.shape[-1]), repeat=logits.shape[-2]):
-        first = (chosen == torch.tensor(classes)).all(-1).nonzero()[0, 0]
-        total += math.prod(probs[n, k].item() for n, k in enumerate(classes)) * draws[first]
-    return total
-
-
 @pytest.mark.parametrize(
     ("estimator", "f", "exact"),
     [
@@ -478,24 +446,8 @@ def mean_gradient(estimator: Estimator, f: Integrand, logits: Tensor) -> Tensor:
 @pytest.mark.parametrize("latents", [1, 2])
 def test_polynomials_that_are_exact(estimator: Estimator, f: Integrand, exact: bool, latents: int) -> None:
     logits = LOGITS["plain"][:latents]
-    error = (mean_gradient(estimator, f, logits) - exact_gradient(f, logits)).abs().max()
+    error = (exact_moments(estimator, f, logits).gradient.mean - exact_gradient(f, logits)).abs().max()
     assert error < 1e-12 if exact else error > 1e-3
-
-
-def test_variance_of_a_pair() -> None:
-    logits = LOGITS["plain"]
-    probs = logits.softmax(-1)
-    drawn = torch.cartesian_prod(*[torch.arange(3)] * 2)
-    z = functional.one_hot(drawn, 3).double()
-    mass, score, f = (z * probs).sum(-1).prod(-1), z - probs, cubic(z)
-    square = torch.zeros_like(logits)
-    for i, j in itertools.product(range(len(z)), repeat=2):
-        square += mass[i] * mass[j] * ((f[i] - f[j]) * (score[i] - score[j]) / 2) ** 2
-    variance = square - exact_gradient(cubic, logits) ** 2
-    error = gradients(LeaveOneOut(samples=2), cubic, logits) - exact_gradient(cubic, logits)
-    assert_mean(error**2, variance)
-    with pytest.raises(AssertionError, match="standard errors"):  # the baseline does not contain its own cost
-        assert_mean((error / 2) ** 2, variance)
 
 
 # enumeration

@@ -257,6 +257,54 @@ def test_the_slope_of_log_prob_is_that_of_the_multilinear_extension(base: str) -
         torch.testing.assert_close(ours, theirs)
 
 
+@pytest.mark.parametrize("base", BASES)
+def test_the_slope_of_the_entropy_leaves_out_the_component_of_the_draw(base: str) -> None:
+    leaves = normal(3, 3, 4).requires_grad_(), normal(3, 3, 4, seed=1).requires_grad_()
+    q = MixtureOfDiscreteFlows(BASES[base](3, (4, 4, 4)), location_scale(*leaves), normal(3, seed=2))
+    found = torch.autograd.grad(q.entropy(), leaves)
+    z, weight = q.points()
+    inside = (q.flow.inv(z.unsqueeze(-3)) * q.base_logits.exp()).sum(-1).prod(-1)
+    own = torch.eye(3, dtype=torch.bool).repeat(len(z) // 3, 1)
+    known = torch.where(own, inside.detach(), inside)
+    expected = torch.autograd.grad(-(weight * (q.mixture_logits.exp() * known).sum(-1).log()).sum(), leaves)
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_the_gradient_to_weights_and_bases_is_the_true_one() -> None:
+    weights, base = normal(3, seed=2).requires_grad_(), BASES["dirichlet"](3, UNEVEN).requires_grad_()
+    z = configurations(UNEVEN)
+    for flow in ("location-scale", "layers"):  # both ways to compute a probability
+        q = MixtureOfDiscreteFlows(base, FLOWS[flow](3, UNEVEN), weights)
+        found = torch.autograd.grad(q.entropy() + q.expectation(cubic), (weights, base))
+        q = MixtureOfDiscreteFlows(base, FLOWS[flow](3, UNEVEN), weights)
+        inside = (q.flow.inv(z.unsqueeze(-3))[..., None, :] @ q.base_logits.exp()[..., None])[..., 0, 0].prod(-1)
+        mass = (inside * q.mixture_logits.exp()).sum(-1)
+        truth = (torch.where(mass > 0, mass * (cubic(z) - mass.log()), 0.0)).sum()
+        expected = torch.autograd.grad(truth, (weights, base))
+        for ours, theirs in zip(found, expected, strict=True):
+            torch.testing.assert_close(ours, theirs)
+
+
+def test_the_entropy_has_a_slope_where_components_are_near_and_none_where_they_are_apart() -> None:
+    for second, slope in (([1, 2, 3], False), ([0, 0, 1], True), ([0, 0, 0], True)):
+        leaf = torch.eye(4)[torch.tensor([[0, 0, 0], second])].requires_grad_()
+        q = MixtureOfDiscreteFlows.of_deltas(leaf)
+        assert (torch.autograd.grad(q.entropy(), leaf)[0] != 0).any() == slope
+        # at a draw alone, log q has every component run from where it is
+        z = q.rsample((50,), generator=seeded())
+        assert (torch.autograd.grad(q.log_prob(z).mean(), leaf)[0] != 0).any()
+
+
+@mixtures
+def test_draws_with_their_log_probability(flow: str, base: str) -> None:
+    q = mixture(flow, base, UNEVEN).expand((2,))
+    for stratified in (False, True):
+        z, log_q = q.rsample_and_log_prob((5, 3), stratified=stratified, generator=seeded())
+        assert torch.equal(z, q.rsample((5, 3), stratified=stratified, generator=seeded()))
+        torch.testing.assert_close(log_q, q.log_prob(z))
+
+
 def test_where_there_is_no_mass_there_is_no_nan() -> None:
     logits = normal(2, 3, 4).requires_grad_()
     q = MixtureOfDiscreteFlows(bases.enumerated(2, (4, 4, 4)), Shift(logits), torch.tensor([0.0, -INF]))

@@ -6,19 +6,8 @@ from pathlib import Path
 import softhot
 
 SOURCE = Path(softhot.__file__).parent
-ROOMS = [
-    "names",
-    "kernels",
-    "functional",
-    "distributions",
-    "kl",
-    "estimators",
-    "bounds",
-    "inference",
-    "testing",
-    "problems",
-]
-ROOMS += ["lab", "cli"]
+ROOMS = ["names", "kernels", "functional", "distributions", "kl", "estimators", "bounds", "inference", "testing"]
+ROOMS += ["problems", "lab", "cli"]
 
 
 def imports():

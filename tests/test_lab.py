@@ -7,12 +7,13 @@ import pytest
 import torch
 
 from softhot.bounds import Objective
-from softhot.estimators import Exact, LeaveOneOut, StraightThrough
+from softhot.estimators import Exact
 from softhot.lab import checkpoint, study
 from softhot.lab.config import Config
 from softhot.lab.entropies import curves, entropies
-from softhot.lab.gradients import measure, quality, reference
+from softhot.lab.gradients import measure, reference
 from softhot.lab.single import Session
+from softhot.lab.targets import VaeTarget
 from softhot.lab.training import Run, evaluate
 from softhot.problems.data import load, prepare
 from softhot.testing import assert_mean
@@ -35,6 +36,8 @@ def images():
         ({"temperature": -1.0}, "temperature=-1.0"),
         ({"learning_rate": float("nan")}, "learning_rate=nan"),
         ({"latents": 0}, "latents=0"),
+        ({"baseline": "runing"}, "did you mean 'running'"),
+        ({"control_learning_rate": 0.0}, "control_learning_rate=0.0"),
         ({"classes": 1}, "classes=1"),
         ({"epochs": 0}, "epochs=0"),
         ({"hidden": (0,)}, "hidden=0"),
@@ -58,9 +61,21 @@ def test_configurations_survive_json_and_have_their_own_id():
         Config.from_json({"latent": 3})
 
 
-@pytest.mark.parametrize("optimiser", ["adam", "radam"])
-def test_a_resumed_run_has_the_numbers_of_an_uninterrupted_one(tmp_path, optimiser):
-    config = dataclasses.replace(SMALL, optimiser=optimiser, final_temperature=0.3, binarise="dynamic", epochs=4)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"optimiser": "adam"},
+        {"optimiser": "radam"},
+        {"estimator": "rebar"},
+        {"estimator": "relax"},
+        {"estimator": "rodeo"},
+        {"estimator": "score-function", "baseline": "running"},
+        {"estimator": "score-function", "baseline": "learned"},
+    ],
+    ids=lambda settings: " ".join(settings.values()),
+)
+def test_a_resumed_run_has_the_numbers_of_an_uninterrupted_one(tmp_path, settings):
+    config = dataclasses.replace(SMALL, **settings, final_temperature=0.3, binarise="dynamic", epochs=4)
     whole = Session.start(config, tmp_path / "whole")
     expected = whole.train()
 
@@ -73,8 +88,9 @@ def test_a_resumed_run_has_the_numbers_of_an_uninterrupted_one(tmp_path, optimis
     resumed = Session.start(config, tmp_path / "broken", resume=True)
     assert resumed.run.epoch == 2
     assert resumed.train() == expected
-    for ours, theirs in zip(resumed.run.model.parameters(), whole.run.model.parameters(), strict=True):
-        assert torch.equal(ours, theirs)
+    for one, other in ((resumed.run.model, whole.run.model), (resumed.run.learner.control, whole.run.learner.control)):
+        for ours, theirs in zip(one.state_dict().values(), other.state_dict().values(), strict=True):
+            assert torch.equal(ours, theirs)
 
     def lines(folder):
         return [line.rsplit(",", 1)[0] for line in (tmp_path / folder / "metrics.csv").read_text().splitlines()]
@@ -86,6 +102,69 @@ def test_a_resumed_run_has_the_numbers_of_an_uninterrupted_one(tmp_path, optimis
         *("config.json", "metrics.csv", "checkpoint.safetensors", "scores.json"),
         *("reconstructions.png", "samples.png"),
     }
+
+
+class TestLearner:
+    @pytest.mark.parametrize(
+        "settings",
+        [
+            {"estimator": "relax"},
+            {"estimator": "rodeo"},
+            {"estimator": "score-function", "baseline": "running"},
+            {"estimator": "score-function", "baseline": "learned"},
+        ],
+        ids=lambda settings: " ".join(settings.values()),
+    )
+    def test_what_is_learned_saves_variance(self, images, settings):
+        run = Run(dataclasses.replace(SMALL, batch_size=25, **settings), images)
+        fresh = run.config.make_estimator(run.temperature)
+        x = images.test[:8]
+        for _ in range(3):
+            run.train_epoch()
+        target = VaeTarget(run.model, x)
+        truth = reference(target)
+        before, after = (
+            measure(target, estimator, truth).parts["encoder"].variance
+            for estimator in (fresh, run.learner.at(run.temperature))
+        )
+        assert after < before / 4
+
+    def test_rebar_learns_temperature_and_weight_and_keeps_them(self, images):
+        run = Run(dataclasses.replace(SMALL, estimator="rebar"), images)
+        before = [value.item() for value in run.learner.estimator.relaxation()]
+        run.train_epoch()
+        after = [value.item() for value in run.learner.estimator.relaxation()]
+        assert all(one != other for one, other in zip(before, after, strict=True))
+        assert run.objective(run.temperature).estimator.relaxation is run.learner.control
+
+    def test_the_schedule_acts_on_the_one_estimator_that_learns(self, images):
+        run = Run(dataclasses.replace(SMALL, estimator="relax", epochs=1, final_temperature=0.3), images)
+        surrogate = run.learner.estimator.surrogate
+        run.train_epoch()
+        now = run.objective(run.temperature).estimator
+        assert now.temperature == pytest.approx(0.3)
+        assert now.surrogate is surrogate
+        assert surrogate.linear.any()
+
+    def test_evaluation_and_measurement_teach_nothing(self, images):
+        run = Run(dataclasses.replace(SMALL, estimator="score-function", baseline="running"), images)
+        run.train_epoch()
+        before = [value.clone() for value in run.learner.control.buffers()]
+        evaluate(run, images.test)
+        target = VaeTarget(run.model, images.test[:4])
+        measure(target, run.learner.at(run.temperature), reference(target))
+        assert all(map(torch.equal, before, run.learner.control.buffers()))
+        assert run.learner.control.training
+
+    def test_first_weights_depend_on_the_seed_alone(self):
+        config = dataclasses.replace(SMALL, estimator="score-function", baseline="learned")
+        torch.manual_seed(5)
+        state = torch.get_rng_state()
+        one, other = (config.make_estimator(1.0).baseline.hidden.weight for _ in range(2))
+        assert torch.equal(one, other)
+        assert torch.equal(torch.get_rng_state(), state)
+        third = dataclasses.replace(config, seed=1).make_estimator(1.0).baseline.hidden.weight
+        assert not torch.equal(one, third)
 
 
 def test_another_seed_gives_other_numbers(images):
@@ -173,62 +252,6 @@ def test_a_folder_is_not_written_over(tmp_path):
         Session.start(SMALL, tmp_path)
     with pytest.raises(ValueError, match="no run to resume"):
         Session.start(SMALL, tmp_path / "new", resume=True)
-
-
-class TestGradients:
-    def test_quality_is_what_its_definition_says(self):
-        generator = torch.Generator().manual_seed(0)
-        truth = torch.tensor([3.0, 4.0])
-        shift, deviation = torch.tensor([1.0, 0.0]), 2.0
-        draws = truth + shift + deviation * torch.randn(20_000, 2, generator=generator)
-        found = quality(draws, truth)
-        assert abs(found.bias - 1 / 5) < 5 * found.bias_se
-        assert 0 < found.bias_se < 0.02
-        assert found.variance == pytest.approx(2 * deviation**2 / 25, rel=0.05)
-        assert found.snr == pytest.approx((truth + shift).norm().item() / (deviation * 2**0.5), rel=0.05)
-        assert found.cosine_of_mean == pytest.approx((4 * 3 + 4 * 4) / (5 * 32**0.5), abs=0.01)
-
-    def test_the_noise_of_the_mean_is_not_bias(self):
-        generator = torch.Generator().manual_seed(0)
-        truth = torch.ones(500) / 500**0.5
-        draws = truth + torch.randn(64, 500, generator=generator)
-        naive = (draws.mean(0) - truth).norm().item()
-        assert naive > 2
-        assert quality(draws, truth).bias < naive / 2
-
-    def test_z_is_noise_without_bias_and_large_with_it(self):
-        generator = torch.Generator().manual_seed(0)
-        truth = torch.ones(200) / 200**0.5
-        noise = torch.randn(300, 64, 200, generator=generator) / 200**0.5
-        fair = torch.tensor([quality(truth + one, truth).bias_z for one in noise])
-        assert (fair > 2).float().mean() < 0.08
-        assert (fair < 0).float().mean() > 0.3  # the squared bias is around zero, not above it
-        assert min(quality(1.5 * truth + one, truth).bias_z for one in noise[:50]) > 5
-
-    def test_too_few_draws_are_refused(self):
-        with pytest.raises(ValueError, match="too few"):
-            quality(torch.ones(3, 2), torch.ones(2))
-
-    def test_references_agree_and_biased_estimators_show(self, images):
-        run = Run(SMALL, images)
-        for _ in range(2):
-            run.train_epoch()
-        x = images.test[:8]
-        exact, sampled = reference(run.model, x), reference(run.model, x, limit=1, draws=64)
-        assert exact.how == "exact"
-        assert sampled.how == "leave-one-out, 64 x 16 draws"
-        for part, truth in exact.gradient.items():
-            distance = (truth - sampled.gradient[part]).square().sum().item()
-            assert distance < 9 * sampled.variance[part]
-        unbiased = measure(run.model, Objective(LeaveOneOut()), x, exact)
-        biased = measure(run.model, Objective(StraightThrough()), x, exact, draws=256)
-        perfect = measure(run.model, Objective(Exact()), x, exact)
-        assert perfect["encoder"].bias < 1e-5
-        assert perfect["decoder"].cosine == pytest.approx(1.0)
-        assert perfect["encoder"].bias_z == 0
-        for fair in (unbiased["encoder"], unbiased["decoder"], biased["decoder"]):
-            assert fair.bias_z < 4
-        assert biased["encoder"].bias_z > 4
 
 
 class TestStudy:

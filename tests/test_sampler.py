@@ -6,8 +6,10 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from numba import njit
 from scipy import stats
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
@@ -19,9 +21,10 @@ from torch.testing import assert_close
 
 from softhot.functional import gumbel_softmax, straight_through
 from softhot.kernels import parallel, routes, sampler
-from softhot.kernels.philox import exponential, philox
+from softhot.kernels.philox import exponential, new_seed, passing_seed, philox
+from softhot.kernels.philox_cpu import BLOCK, LANES, words_of
+from softhot.kernels.philox_cpu import exponential as exponential_of
 from softhot.kernels.sampler import one_hot_sample, relaxed_sample, sample_reference
-from softhot.kernels.sampler_cpu import noise_body
 from softhot.testing import assert_mean
 
 FALSE_ALARM = 1e-6  # of each statistical test, as in assert_mean
@@ -91,11 +94,27 @@ def test_known_answers(words: str) -> None:
     assert philox(a + (b << 32), int(c + (d << 32)), key_a + (key_b << 32)) == tuple(expected)
 
 
+@njit
+def fill(out: Any, words: Any, more: Any, seed: int) -> None:
+    for block in range((out.size + BLOCK - 1) // BLOCK):
+        part = out[block * BLOCK : (block + 1) * BLOCK]
+        lanes = min(LANES, part.size)
+        words_of(words, lanes, block, np.uint64(0), seed)
+        exponential_of(part, words, more, 0, block, lanes, seed)
+
+
 def gumbel(seed: int, count: int, dtype: torch.dtype = torch.float32) -> Tensor:
     """The compiled noise."""
-    out = torch.empty(count, dtype=dtype)
-    parallel.run(noise_body(dtype), out.shape, 1.0, torch.tensor(seed), out)
-    return out
+    out, (words, more) = torch.empty(count, dtype=dtype), np.empty((2, BLOCK), np.uint32)
+    fill(out.numpy(), words, more, seed)
+    return -out.log()
+
+
+def test_seeds_that_pass_are_those_that_stay() -> None:
+    kept, passing = torch.Generator().manual_seed(3), torch.Generator().manual_seed(3)
+    for _ in range(10):
+        assert torch.equal(new_seed(torch.device("cpu"), kept), passing_seed(passing))
+    assert torch.equal(kept.get_state(), passing.get_state())
 
 
 COARSE = {torch.float32: 2.0**-17, torch.float64: 0.0}  # noise of 31 bits, between the tails

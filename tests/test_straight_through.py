@@ -73,8 +73,9 @@ def test_the_kernel_is_the_reference(shape: tuple[int, ...], draws: int, rate: f
         assert (found[ratios == INF] == 0).all()
 
 
-def test_pieces_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    call = *conditional_call(500, 7, dtype=torch.float32), torch.tensor(3), 0.7, 20
+@pytest.mark.parametrize("draws", [1, 20])
+def test_pieces_change_nothing(draws: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    call = *conditional_call(500, 7, dtype=torch.float32), torch.tensor(3), 0.7, draws
     whole = mean_jacobian(*call)
     monkeypatch.setattr(parallel, "_GRAIN", 100)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)

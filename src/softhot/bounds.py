@@ -13,6 +13,7 @@ from hard samples: :func:`elbo`, :func:`iwae` and, where enumeration allows, :fu
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -21,7 +22,7 @@ from torch import Tensor
 from torch.distributions import Independent
 
 from softhot.distributions import MixtureOfDiscreteFlows, OneHotCategorical, categorical_kl, kl_divergence
-from softhot.estimators import Estimator, Exact, Integrand, InvertibleGaussian, configurations
+from softhot.estimators import Controlled, Estimator, Exact, Integrand, InvertibleGaussian, configurations
 from softhot.functional import one_hot_sample
 from softhot.kl import Categorical, Gaussian, Term, log_mass
 
@@ -77,17 +78,49 @@ class Objective:
         generator: torch.Generator | None = None,
     ) -> Float[Tensor, "*batch"]:
         """The objective in nats per element of the batch, with the estimator's gradient."""
+        return self._value(self.estimator, log_likelihood, logits, prior_logits, generator)
+
+    def learn(
+        self,
+        log_likelihood: Integrand,
+        logits: Float[Tensor, "*batch N K"],
+        prior_logits: Float[Tensor, "N K"],
+        *,
+        generator: torch.Generator | None = None,
+    ) -> Float[Tensor, "*batch"]:
+        """The objective, as from a call; what the estimator learns gets a slope, as from its own ``learn``.
+
+        Example:
+            >>> import torch, softhot
+            >>> estimator = softhot.estimators.Rebar()
+            >>> objective = softhot.bounds.Objective(estimator)
+            >>> objective.learn(lambda z: -z[..., 0].sum(-1), torch.zeros(5, 3, 4), torch.zeros(3, 4)).shape
+            torch.Size([5])
+            >>> estimator.relaxation.eta.grad is None
+            False
+        """
+        estimate = self.estimator.learn if isinstance(self.estimator, Controlled) else self.estimator
+        return self._value(estimate, log_likelihood, logits, prior_logits, generator)
+
+    def _value(
+        self,
+        estimate: Callable[..., Tensor],
+        log_likelihood: Integrand,
+        logits: Tensor,
+        prior_logits: Tensor,
+        generator: torch.Generator | None,
+    ) -> Tensor:
         temperature = getattr(self.estimator, "temperature", None) if self.estimator.relaxed else None
         if self.term.exact:
             divergence = self.term(logits, prior_logits, temperature).sum(-1)
-            return self.estimator(log_likelihood, logits, generator=generator) - divergence
+            return estimate(log_likelihood, logits, generator=generator) - divergence
 
         def integrand(z: Tensor) -> Tensor:
             return log_likelihood(z) - self.term.integrand(z, logits, prior_logits, self.term.checked(temperature)).sum(
                 -1
             )
 
-        return self.estimator(integrand, logits, generator=generator)
+        return estimate(integrand, logits, generator=generator)
 
 
 def incompatible(estimator: Estimator, term: Term, latents: int = 0, classes: int = 0) -> str | None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import typer
 
+from softhot.cli.certify import certificates
 from softhot.cli.compare import compare
 from softhot.cli.entropy import entropy
+from softhot.cli.gradients import gradients
 from softhot.cli.infer import infer
 from softhot.cli.optimise import optimise
 from softhot.cli.options import Several
@@ -21,5 +23,7 @@ app = typer.Typer(
 app.command(cls=Several)(entropy)
 app.command(cls=Several)(train)
 app.command(cls=Several)(compare)
+app.command(cls=Several)(gradients)
 app.command(cls=Several)(optimise)
 app.command(cls=Several)(infer)
+app.command("certify", cls=Several)(certificates)

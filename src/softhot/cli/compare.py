@@ -34,6 +34,7 @@ def compare(
     data: options.Data = "digits",
     binarise: options.Binarise = "threshold",
     estimator: Annotated[list[str], typer.Option(help=f"Gradient estimators: {options.estimator_names}.")] = ESTIMATORS,
+    baseline: options.Baseline = None,
     term: Annotated[list[str], typer.Option(help=f"KL terms: {options.term_names}.")] = TERMS,
     temperature: Annotated[list[float], typer.Option(help="Temperatures of relaxed variables.")] = [0.5, 1.0],  # noqa: B006
     components: options.Components = 8,
@@ -45,6 +46,7 @@ def compare(
     learned_prior: options.LearnedPrior = False,
     optimiser: options.Optimiser = "adam",
     learning_rate: options.LearningRate = None,
+    control_learning_rate: options.ControlLearningRate = 3e-2,
     batch_size: options.BatchSize = 100,
     epochs: options.Epochs = None,
     out: options.Out = None,
@@ -64,6 +66,7 @@ def compare(
     base = Config.for_data(
         data,
         binarise=binarise,
+        baseline=baseline,
         components=components,
         prior_temperature=prior_temperature,
         latents=latents,
@@ -72,6 +75,7 @@ def compare(
         learned_prior=learned_prior,
         optimiser=optimiser,
         learning_rate=learning_rate,
+        control_learning_rate=control_learning_rate,
         batch_size=batch_size,
         epochs=epochs,
     )

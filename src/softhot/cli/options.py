@@ -9,16 +9,18 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from softhot.estimators import ESTIMATORS
+from softhot.estimators import BASELINES, ESTIMATORS
 from softhot.kl import ALIASES, TERMS
 from softhot.lab.config import LARGER, OPTIMISERS, Config
 from softhot.problems.data import DATA, MODES
 
 __all__ = [
+    "Baseline",
     "BatchSize",
     "Binarise",
     "Classes",
     "Components",
+    "ControlLearningRate",
     "Data",
     "Epochs",
     "Hidden",
@@ -47,6 +49,10 @@ def _plain(value: float | tuple[int, ...]) -> str:
 
 
 Data = Annotated[str, typer.Option(help=f"Data set ({', '.join(DATA)}), or the path of your own images.")]
+Baseline = Annotated[
+    str | None,
+    typer.Option(help=f"Baseline of the score function: {', '.join(BASELINES)}. (the estimator's own if not given)"),
+]
 Binarise = Annotated[str, typer.Option(help=f"How grey pixels become binary: {', '.join(MODES)}.")]
 Latents = Annotated[int | None, typer.Option(help=_sized("Number of latent variables.", "latents"))]
 Classes = Annotated[int | None, typer.Option(help=_sized("Classes of each.", "classes"))]
@@ -58,6 +64,9 @@ PriorTemperature = Annotated[
 ]
 Optimiser = Annotated[str, typer.Option(help=f"Optimiser: {', '.join(OPTIMISERS)}.")]
 LearningRate = Annotated[float | None, typer.Option(help=_sized("Learning rate.", "learning_rate"))]
+ControlLearningRate = Annotated[
+    float, typer.Option(help="Learning rate of what an estimator learns: a baseline, a control variate.")
+]
 BatchSize = Annotated[int, typer.Option(help="Images per step.")]
 Epochs = Annotated[int | None, typer.Option(help=_sized("Passes through the training images.", "epochs"))]
 Out = Annotated[Path | None, typer.Option(help="Folder to write to.")]

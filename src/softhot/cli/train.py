@@ -22,6 +22,7 @@ def train(
     binarise: options.Binarise = "threshold",
     estimator: Annotated[str, typer.Option(help=f"Gradient estimator: {options.estimator_names}.")] = "gumbel-softmax",
     samples: Annotated[int | None, typer.Option(help="Draws per gradient. (the estimator's own if not given)")] = None,
+    baseline: options.Baseline = None,
     components: options.Components = 8,
     term: Annotated[str, typer.Option(help=f"KL term: {options.term_names}.")] = "categorical",
     temperature: Annotated[float, typer.Option(help="Temperature of the relaxed variable.")] = 1.0,
@@ -36,10 +37,14 @@ def train(
     learned_prior: options.LearnedPrior = False,
     optimiser: options.Optimiser = "adam",
     learning_rate: options.LearningRate = None,
+    control_learning_rate: options.ControlLearningRate = 3e-2,
     batch_size: options.BatchSize = 100,
     epochs: options.Epochs = None,
     seed: Annotated[int, typer.Option(help="Seed of weights, order and noise.")] = 0,
     out: options.Out = None,
+    keep_every: Annotated[
+        int | None, typer.Option(help="Epochs between checkpoints that are kept, for softhot gradients --run.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
 ) -> None:
     """Train one categorical VAE, and write its metrics, checkpoint and pictures."""
@@ -48,6 +53,7 @@ def train(
         binarise=binarise,
         estimator=estimator,
         samples=samples,
+        baseline=baseline,
         components=components,
         term=term,
         temperature=temperature,
@@ -60,10 +66,13 @@ def train(
         learned_prior=learned_prior,
         optimiser=optimiser,
         learning_rate=learning_rate,
+        control_learning_rate=control_learning_rate,
         batch_size=batch_size,
         epochs=epochs,
         seed=seed,
     )
+    if keep_every is not None and keep_every < 1:
+        raise ValueError(f"--keep-every {keep_every} keeps nothing; use --keep-every 1 or more, or leave it out.")
     folder = out or Path("results") / f"train-{Path(data).name}-{config.estimator}-{config.term}-{seed}"
     session = Session.start(config, folder, resume=resume)
     console = Console()
@@ -77,7 +86,7 @@ def train(
             text = f"objective {epoch.objective:8.3f}  discrete ELBO (valid) {epoch.valid_elbo:8.3f}"
             progress.update(bar, completed=epoch.epoch, description=text)
 
-        scores = session.train(watch)
+        scores = session.train(watch, keep_every=keep_every)
     exact = "" if scores.log_likelihood is None else f", exact log-likelihood {scores.log_likelihood:.3f}"
     console.print(
         f"test, nats per image: objective {scores.objective:.3f}, discrete ELBO {scores.elbo:.3f}, "

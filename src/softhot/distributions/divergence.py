@@ -62,8 +62,7 @@ def _binary(q: Any, p: Any) -> Tensor:
 
 
 def _flows(q: MixtureOfDiscreteFlows, p: Any) -> Tensor:
-    divergence = q.expectation(lambda z: q.log_prob(z) - p.log_prob(z))
-    return divergence.to(q.dtype)
+    return -q.entropy() - q.expectation(p.log_prob).to(q.dtype)
 
 
 def _flows_to_independent(q: MixtureOfDiscreteFlows, p: td.Independent[Any]) -> Tensor:
@@ -74,8 +73,7 @@ def _flows_to_independent(q: MixtureOfDiscreteFlows, p: td.Independent[Any]) -> 
             "use Independent(OneHotCategorical(logits=logits), 1)."
         )
     # all classes have a slope here, as a straight-through draw needs; in log_prob of the prior only its own has
-    divergence = q.expectation(lambda z: q.log_prob(z) - log_mass(z, prior.logits).sum(-1))
-    return divergence.to(q.dtype)
+    return -q.entropy() - q.expectation(lambda z: log_mass(z, prior.logits).sum(-1)).to(q.dtype)
 
 
 register_kl(MixtureOfDiscreteFlows, MixtureOfDiscreteFlows)(_flows)

@@ -10,7 +10,9 @@ distribution: with deltas as bases the entropy of q is at most :math:`\log B`, a
 much. Nothing is relaxed: probabilities sum to one, and the map has no Jacobian to account for.
 
 The gradient to the flow is straight through. In that of :math:`\log q` also components count that miss z in a single
-variable: they have no mass there, and a slope.
+variable: they have no mass there, and a slope. In that of the entropy, and of :meth:`rsample_and_log_prob`, the
+component that a draw came from has none: whatever its flow, :math:`T_b^{-1}(T_b(u)) = u`. The slope of
+:math:`\log q` at a draw would have every component run from where it is itself.
 
 Reference:
     Kuśmierczyk, Klami (2020), "Reliable categorical variational inference with mixture of discrete normalizing flows".
@@ -153,18 +155,20 @@ class MixtureOfDiscreteFlows(Distribution):
             generator: the source of randomness; torch's default generator if not given.
         """
         shape = torch.Size(sample_shape)
-        choose = self._strata if stratified else self._independent
-        chosen = choose(shape.numel(), generator)  # (draws, *batch, B)
-        # a flow is of all components at once: as many rounds of it as the component of most draws needs
-        earlier = ((chosen.cumsum(0) - 1) * chosen).sum(-1)
-        rounds = int(earlier.max()) + 1 if earlier.numel() else 1
-        base = self.base_logits.detach().expand(rounds, *self.base_logits.shape)
-        z: Tensor = self.flow(one_hot_sample(base, generator=generator))
-        # one index for each dimension of the batch, that broadcast to (draws, *batch)
-        batch = [torch.arange(size, device=z.device) for size in self.batch_shape]
-        batch = [index.reshape(-1, *(1,) * (len(batch) - i - 1)) for i, index in enumerate(batch)]
-        picked = z[(earlier, *batch, chosen.argmax(-1))]
-        return picked.reshape(self._extended_shape(shape)).to(self.dtype)
+        return self._draw(self._choose(shape.numel(), stratified, generator), shape, generator).to(self.dtype)
+
+    def rsample_and_log_prob(
+        self, sample_shape: Any = (), *, stratified: bool = False, generator: torch.Generator | None = None
+    ) -> tuple[Float[Tensor, "*sample_batch N K"], Float[Tensor, "*sample_batch"]]:
+        """Draws, and their log-probability with the gradient of those that know their component; see the module.
+
+        Arguments as in :meth:`rsample`.
+        """
+        shape = torch.Size(sample_shape)
+        chosen = self._choose(shape.numel(), stratified, generator)
+        z = self._draw(chosen, shape, generator)
+        log_q = self._log_prob(z, chosen.reshape(self._extended_shape(shape)[:-2] + chosen.shape[-1:]))
+        return z.to(self.dtype), log_q.to(self.dtype)
 
     def sample(
         self, sample_shape: Any = (), *, stratified: bool = False, generator: torch.Generator | None = None
@@ -197,7 +201,10 @@ class MixtureOfDiscreteFlows(Distribution):
 
     def entropy(self) -> Float[Tensor, "*batch"]:
         """The exact entropy in nats; an error where :meth:`expectation` has one."""
-        return -self.expectation(self._log_prob).to(self.dtype)
+        z, weight = self.points()
+        own = torch.eye(self.components, dtype=torch.long, device=z.device).repeat(len(z) // self.components, 1)
+        log_q = self._log_prob(z, own.reshape(-1, *(1,) * len(self.batch_shape), self.components))
+        return -(weight * log_q.masked_fill(weight == 0, 0.0)).sum(0).to(self.dtype)
 
     @property
     def mean(self) -> Float[Tensor, "*batch N K"]:
@@ -240,7 +247,8 @@ class MixtureOfDiscreteFlows(Distribution):
         z = self.flow(one_hot(chosen.squeeze(-1), order.shape[-1]).to(self.base_logits.dtype))
         return z.movedim(-3, 1).flatten(0, 1), log_weight.exp().movedim(-1, 1).flatten(0, 1)
 
-    def _log_prob(self, value: Tensor) -> Tensor:
+    def _log_prob(self, value: Tensor, own: Tensor | None = None) -> Tensor:
+        """The log-probability, with no slope to the flow through the component that a value came from."""
         mass, misses, inside = self._separable(value) if separable(self.flow) else self._inverted(value)
         missing = misses.sum(-1, keepdim=True)
         total = mass.sum(-1, keepdim=True)
@@ -252,6 +260,8 @@ class MixtureOfDiscreteFlows(Distribution):
             # the slope of the product in one of its factors is that of the others, which may be where it is zero
             others = (total - mass).masked_fill(missing > misses, -math.inf)
             slope = ((self.mixture_logits - norm)[..., None] + others).exp().clamp(max=torch.finfo(mass.dtype).max)
+        if own is not None:
+            slope = slope.masked_fill(own[..., None] > 0, 0.0)
         weights = self.mixture_logits.masked_fill(self.mixture_logits == -math.inf, 0.0)
         surrogate = (share * (weights + total.squeeze(-1))).sum(-1) + (slope * inside).sum((-2, -1))
         return with_gradient_of(log_q, surrogate)
@@ -278,7 +288,10 @@ class MixtureOfDiscreteFlows(Distribution):
         moved = self.flow(self.base_logits.detach().exp()).to(value.dtype)
         return mass, misses, torch.einsum(each, value, moved)
 
-    def _independent(self, draws: int, generator: torch.Generator | None) -> Tensor:
+    def _choose(self, draws: int, stratified: bool, generator: torch.Generator | None) -> Tensor:
+        """The component of each draw, one-hot, of shape (draws, *batch, B)."""
+        if stratified:
+            return self._strata(draws, generator)
         logits = self.mixture_logits.detach()
         return one_hot_sample(logits.expand(draws, *logits.shape), generator=generator).long()
 
@@ -292,3 +305,16 @@ class MixtureOfDiscreteFlows(Distribution):
         found = torch.searchsorted(edges.contiguous(), place, right=True)
         mixed = found.gather(-1, torch.rand(found.shape, **options).argsort(-1))
         return one_hot(mixed.movedim(-1, 0), self.components)
+
+    def _draw(self, chosen: Tensor, shape: torch.Size, generator: torch.Generator | None) -> Tensor:
+        """A draw of each component that is chosen; of shape (draws, *batch, B), in one-hot vectors."""
+        # a flow is of all components at once: as many rounds of it as the component of most draws needs
+        earlier = ((chosen.cumsum(0) - 1) * chosen).sum(-1)
+        rounds = int(earlier.max()) + 1 if earlier.numel() else 1
+        base = self.base_logits.detach().expand(rounds, *self.base_logits.shape)
+        z: Tensor = self.flow(one_hot_sample(base, generator=generator))
+        # one index for each dimension of the batch, that broadcast to (draws, *batch)
+        batch = [torch.arange(size, device=z.device) for size in self.batch_shape]
+        batch = [index.reshape(-1, *(1,) * (len(batch) - i - 1)) for i, index in enumerate(batch)]
+        picked = z[(earlier, *batch, chosen.argmax(-1))]
+        return picked.reshape(self._extended_shape(shape))

@@ -57,8 +57,7 @@ class OneHotCategorical(Categorical):
         self, sample_shape: Any = (), *, generator: torch.Generator | None = None
     ) -> Float[Tensor, "*sample_batch K"]:
         """One-hot draws of shape (*sample_shape, *batch, K), without gradient."""
-        logits = self.logits.detach().expand(self._extended_shape(torch.Size(sample_shape)))
-        return one_hot_sample(logits, generator=generator)
+        return one_hot_sample(self._expanded(sample_shape).detach(), generator=generator)
 
     def log_prob(self, value: Float[Tensor, "*value K"]) -> Float[Tensor, "*value_batch"]:
         """The log-probability of one-hot vectors."""

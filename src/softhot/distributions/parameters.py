@@ -103,6 +103,11 @@ class Categorical(Distribution, ABC):
         """The shape of logits and of probs."""
         return self.batch_shape + self.event_shape
 
+    def _expanded(self, sample_shape: Any) -> Tensor:
+        """The logits of draws of that shape."""
+        shape = torch.Size(sample_shape)
+        return self.logits.expand(shape + self.batch_shape + self.event_shape) if shape else self.logits
+
     def _parameters(self) -> tuple[str, Tensor]:
         name = "probs" if "probs" in self.__dict__ and "logits" not in self.__dict__ else "logits"
         return name, getattr(self, name)
@@ -133,18 +138,17 @@ class Temperate(Categorical, ABC):
         validate_args: bool | None = None,
     ) -> None:
         super().__init__(probs, logits, validate_args)
-        self._temper(temperature)
+        self._heat = positive("temperature", temperature, self.batch_shape)
 
-    def _temper(self, temperature: float | Tensor) -> None:
-        checked = positive("temperature", temperature, self.batch_shape)
-        if not isinstance(checked, Tensor):
-            checked = self._parameters()[1].new_tensor(checked)
-        self.temperature = checked.reshape(()) if checked.numel() == 1 else checked
+    @property
+    def temperature(self) -> Tensor:
+        """The temperature, as a tensor that broadcasts with the batch."""
+        return self._heat if isinstance(self._heat, Tensor) else self._parameters()[1].new_tensor(self._heat)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> Self:
         """The same distribution with its batch expanded to a shape."""
         new = super().expand(batch_shape, _instance)
-        new._temper(self.temperature)
+        new._heat = positive("temperature", self._heat, new.batch_shape)
         return new
 
 

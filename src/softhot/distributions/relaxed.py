@@ -72,8 +72,8 @@ class ExpRelaxedOneHotCategorical(Temperate):
         self, sample_shape: Any = (), *, generator: torch.Generator | None = None
     ) -> Float[Tensor, "*sample_batch K"]:
         """Draws of shape (*sample_shape, *batch, K), differentiable in logits and temperature."""
-        logits = self.logits.expand(self._extended_shape(torch.Size(sample_shape)))
-        return gumbel_log_softmax(logits, self.temperature, generator=generator).to(logits.dtype)
+        logits = self._expanded(sample_shape)
+        return gumbel_log_softmax(logits, self._heat, generator=generator).to(logits.dtype)
 
     def sample(
         self, sample_shape: Any = (), *, generator: torch.Generator | None = None
@@ -90,7 +90,7 @@ class ExpRelaxedOneHotCategorical(Temperate):
         possible = (self.logits > -math.inf) & (log_sample > -math.inf)
         jacobian = torch.where(possible, log_sample, 0.0).sum(-1)
         boundary = ((self.logits > -math.inf) & (log_sample == -math.inf)).any(-1)
-        density = relaxed_log_prob(log_sample, self.logits, self.temperature) + jacobian
+        density = relaxed_log_prob(log_sample, self.logits, self._heat) + jacobian
         return density.masked_fill(boundary, -math.inf).to(value.dtype)
 
     def entropy(self) -> Float[Tensor, "*batch"]:
@@ -147,8 +147,7 @@ class RelaxedOneHotCategorical(Temperate):
         self, sample_shape: Any = (), *, generator: torch.Generator | None = None
     ) -> Float[Tensor, "*sample_batch K"]:
         """Draws of shape (*sample_shape, *batch, K), differentiable in logits and temperature."""
-        logits = self.logits.expand(self._extended_shape(torch.Size(sample_shape)))
-        return relaxed_sample(logits, self.temperature, generator=generator)
+        return relaxed_sample(self._expanded(sample_shape), self._heat, generator=generator)
 
     def sample(
         self, sample_shape: Any = (), *, generator: torch.Generator | None = None
@@ -161,7 +160,7 @@ class RelaxedOneHotCategorical(Temperate):
         """The log-density on the simplex: see :func:`softhot.functional.relaxed_log_prob`."""
         if self._validate_args:
             self._validate_sample(value)
-        return relaxed_log_prob(log_of(value), self.logits, self.temperature).to(value.dtype)
+        return relaxed_log_prob(log_of(value), self.logits, self._heat).to(value.dtype)
 
     def entropy(self) -> Float[Tensor, "*batch"]:
         """The exact entropy in nats: see :func:`softhot.functional.relaxed_entropy`."""

@@ -21,7 +21,7 @@ from softhot.estimators.reinmax_cv import ReinMaxCv
 from softhot.estimators.reinmax_rao import ReinMaxRao
 from softhot.estimators.relax import QuadraticSurrogate, Relax
 from softhot.estimators.rodeo import Rodeo, TaylorSurrogate
-from softhot.estimators.score_function import RunningMean, ScoreFunction
+from softhot.estimators.score_function import BASELINES, LearnedBaseline, RunningMean, ScoreFunction
 from softhot.estimators.straight_through import StraightThrough
 from softhot.estimators.straight_through_gumbel_softmax import StraightThroughGumbelSoftmax
 from softhot.estimators.sum_and_sample import SumAndSample
@@ -59,6 +59,7 @@ ESTIMATORS: dict[str, type[Estimator]] = {
 }
 
 __all__ = [
+    "BASELINES",
     "ESTIMATORS",
     "Arsm",
     "Carms",
@@ -70,6 +71,7 @@ __all__ = [
     "GumbelSoftmax",
     "Integrand",
     "InvertibleGaussian",
+    "LearnedBaseline",
     "LeaveOneOut",
     "LocalExpectation",
     "MixtureOfDiscreteFlows",

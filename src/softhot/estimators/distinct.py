@@ -38,16 +38,7 @@ def outside(
         >>> outside(torch.eye(3)[:2, None], torch.zeros(1, 3))
         (tensor([[0., 0., 1.]]), tensor(-1.0986))
     """
-    log_pi = logits.log_softmax(-1)
-    taken = members > 0
-    alike = (taken[:, None] & taken).any(-1).cumprod(-1)  # two members have all variables up to this one in common
-    shared = torch.cat((torch.ones_like(alike[..., :1]), alike[..., :-1]), -1).bool()  # all before this one
-    first = ~torch.tril(shared.movedim((0, 1), (-2, -1)), -1).any(-1).movedim(-1, 0)  # each part once
-    closed = (shared[..., None] & taken).any(1)  # classes that continue some member
-    open_ = log_pi.masked_fill(closed, -math.inf)
-    before = torch.where(taken, log_pi, 0.0).sum(-1).cumsum(-1)
-    before = torch.cat((torch.zeros_like(before[..., :1]), before[..., :-1]), -1)
-    part = (before + open_.logsumexp(-1)).masked_fill(~first, -math.inf).movedim(0, -2).flatten(-2)
+    open_, part = _parts(members, logits)
     log_rest = part.logsumexp(-1)
     nothing = log_rest == -math.inf
 
@@ -67,13 +58,33 @@ def outside(
     return torch.where(nothing[..., None, None], members[0].to(z.dtype), z), log_rest
 
 
+def _parts(members: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
+    """For each member and depth d: log-probabilities of the classes that depart there, and that of the whole part.
+
+    Of shape (m, *batch, N, K) and (*batch, m N).
+    """
+    log_pi = logits.log_softmax(-1)
+    taken = members > 0
+    alike = (taken[:, None] & taken).any(-1).cumprod(-1)  # two members have all variables up to this one in common
+    shared = torch.cat((torch.ones_like(alike[..., :1]), alike[..., :-1]), -1).bool()  # all before this one
+    first = ~torch.tril(shared.movedim((0, 1), (-2, -1)), -1).any(-1).movedim(-1, 0)  # each part once
+    closed = (shared[..., None] & taken).any(1)  # classes that continue some member
+    open_ = log_pi.masked_fill(closed, -math.inf)
+    before = torch.where(taken, log_pi, 0.0).sum(-1).cumsum(-1)
+    before = torch.cat((torch.zeros_like(before[..., :1]), before[..., :-1]), -1)
+    part = (before + open_.logsumexp(-1)).masked_fill(~first, -math.inf).movedim(0, -2).flatten(-2)
+    return open_, part
+
+
 def distinct_draws(
     count: int, logits: Float[Tensor, "*batch N K"], generator: torch.Generator | None = None
 ) -> tuple[Float[Tensor, "m *batch N K"], Bool[Tensor, "m *batch"], Float[Tensor, "*batch"]]:
     """Draws without replacement, which of them there are, and the log-probability of all others.
 
-    Each is drawn by :func:`outside` of those before it. Where fewer are possible than are asked for, the first stands
-    in for those that are missing.
+    Each is drawn by :func:`outside` of those before it, all of the batch at once: the loop over the few draws is what a
+    draw given the others costs. Perturbed log-probabilities need none, but a search for the largest through the N
+    variables, one after the other. Where fewer are possible than are asked for, the first stands in for those that are
+    missing.
 
     Example:
         >>> import torch
@@ -87,7 +98,7 @@ def distinct_draws(
         z, log_rest = outside(members, logits, generator)
         members = torch.cat((members, z[None]))
         there.append(log_rest > -math.inf)
-    return members, torch.stack(there), outside(members, logits, generator)[1]
+    return members, torch.stack(there), _parts(members, logits)[1].logsumexp(-1)
 
 
 def likeliest(
@@ -95,8 +106,9 @@ def likeliest(
 ) -> tuple[Float[Tensor, "m *batch N K"], Float[Tensor, "m *batch"]]:
     """The likeliest configurations, from the likeliest on, and their log-probabilities.
 
-    Neighbouring variables are merged, then neighbouring pairs, and so on: the best of a block are among the sums of the
-    best of its halves. There must be as many as are asked for, though some may be impossible.
+    Neighbouring variables are merged, then neighbouring pairs, and so on, in as many steps as N has binary digits: the
+    best of a block are among the sums of the best of its halves. There must be as many as are asked for, though some
+    may be impossible.
 
     Example:
         >>> import torch

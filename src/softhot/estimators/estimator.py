@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from jaxtyping import Float
@@ -49,6 +49,17 @@ class Estimator(ABC):
     source: ClassVar[str]
     classes: ClassVar[int | None] = None
     multi_sample: ClassVar[bool] = False
+
+    @classmethod
+    def of_size(cls, latents: int, classes: int, **settings: Any) -> Self:
+        """The estimator for N variables of K classes, which what it learns may depend on.
+
+        Example:
+            >>> import softhot
+            >>> softhot.estimators.Relax.of_size(2, 3).surrogate
+            QuadraticSurrogate()
+        """
+        return cls(**settings)
 
     @abstractmethod
     def __call__(

@@ -14,7 +14,7 @@ Reference:
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from jaxtyping import Float
@@ -87,6 +87,11 @@ class Relax(Controlled):
 
     def __post_init__(self) -> None:
         positive("temperature", self.temperature, torch.Size())
+
+    @classmethod
+    def of_size(cls, latents: int, classes: int, **settings: Any) -> Self:
+        """With a quadratic surrogate, unless another is given."""
+        return cls(**{"surrogate": QuadraticSurrogate(latents, classes), **settings})
 
     @property
     def control(self) -> nn.Module | None:

@@ -13,8 +13,9 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from jaxtyping import Float
@@ -25,8 +26,9 @@ from softhot.estimators.estimator import Integrand
 from softhot.estimators.gradients import scored, wide
 from softhot.functional import one_hot_sample
 from softhot.kl.term import Sample
+from softhot.names import unknown
 
-__all__ = ["RunningMean", "ScoreFunction"]
+__all__ = ["BASELINES", "LearnedBaseline", "RunningMean", "ScoreFunction"]
 
 
 class RunningMean(nn.Module):
@@ -68,6 +70,40 @@ class RunningMean(nn.Module):
         self.mean += rate * (cost.detach().mean() - self.mean)
 
 
+class LearnedBaseline(nn.Module):
+    """A perceptron of the probabilities with one hidden layer, zero before it is learned.
+
+    Arguments:
+        latents, classes: N and K.
+        hidden: the width of the hidden layer.
+
+    Example:
+        >>> import torch, softhot
+        >>> softhot.estimators.LearnedBaseline(2, 3)(torch.zeros(5, 2, 3)).shape
+        torch.Size([5])
+    """
+
+    def __init__(self, latents: int, classes: int, hidden: int = 64) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(latents * classes, hidden)
+        self.value = nn.Linear(hidden, 1)
+        nn.init.zeros_(self.value.weight)
+        nn.init.zeros_(self.value.bias)
+
+    def forward(self, logits: Tensor) -> Tensor:
+        """The baseline of logits of shape (..., N, K)."""
+        probs = logits.softmax(-1).flatten(-2).to(self.value.weight.dtype)
+        baseline: Tensor = self.value(self.hidden(probs).relu())
+        return baseline.squeeze(-1)
+
+
+BASELINES: dict[str, Callable[[int, int], nn.Module | None]] = {
+    "none": lambda latents, classes: None,
+    "running": lambda latents, classes: RunningMean(),
+    "learned": LearnedBaseline,
+}
+
+
 @dataclass(frozen=True)
 class ScoreFunction(Controlled):
     r"""REINFORCE, with a baseline that has not seen the draws.
@@ -98,6 +134,13 @@ class ScoreFunction(Controlled):
     def __post_init__(self) -> None:
         if self.samples < 1:
             raise ValueError(f"ScoreFunction(samples={self.samples}) draws nothing; use samples >= 1.")
+
+    @classmethod
+    def of_size(cls, latents: int, classes: int, *, baseline: str = "none", **settings: Any) -> Self:
+        """With the baseline of a name in BASELINES."""
+        if baseline not in BASELINES:
+            raise unknown("baseline", baseline, BASELINES)
+        return cls(baseline=BASELINES[baseline](latents, classes), **settings)
 
     @property
     def control(self) -> nn.Module | None:

@@ -107,7 +107,11 @@ def _weights(log_p: Tensor, log_rest: Tensor, there: Tensor) -> tuple[Tensor, Te
 
 
 def _log_orders(log_p: Tensor, log_rest: Tensor) -> Tensor:
-    """log h of every subset, of shape (2^n, *batch); the binary digits of its index tell the members."""
+    """log h of every subset, of shape (2^n, *batch); the binary digits of its index tell the members.
+
+    One step for each of the n sizes, as h of a subset is made of those of the next smaller ones. The sum in closed form
+    has terms of both signs, and loses its digits.
+    """
     count = len(log_p)
     index = torch.arange(2**count, device=log_p.device)
     bit = 1 << torch.arange(count, device=log_p.device)

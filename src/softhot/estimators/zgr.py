@@ -5,7 +5,7 @@ r"""ZGR: the limit of the Gumbel-Rao estimator at temperature zero.
 
 with z a hard sample: the mean of the straight-through estimator and of the score times a linear approximation of
 :math:`f(z) - f(\pi)`. Biased, but exact in expectation for quadratic f. One evaluation of f, which must be
-differentiable.
+differentiable. As :math:`\operatorname{diag}(z) = z z^\top` for a one-hot z, it is ReinMax at temperature 1.
 
 Reference:
     Shekhovtsov (2023), "Cold analysis of Rao-Blackwellized straight-through Gumbel-softmax gradient estimator".

@@ -17,7 +17,7 @@ def positive(name: str, value: float | Tensor, batch: torch.Size) -> float | Ten
 
     Where values cannot be seen, since they are compiled or mapped, only their shape is checked.
     """
-    if not isinstance(value, Tensor):
+    if type(value) is float or not isinstance(value, Tensor):
         if not 0 < value < math.inf:
             raise ValueError(f"{name}={value} is not a positive finite number; use {name}=1.0, for example.")
         return float(value)
@@ -31,11 +31,11 @@ def positive(name: str, value: float | Tensor, batch: torch.Size) -> float | Ten
                 f"{name} of shape {tuple(value.shape)} does not broadcast to the batch shape {tuple(batch)}, which "
                 f"excludes the classes; use a number, or {name}.reshape(...) to a shape that does."
             )
-    else:
+    elif value.dim():
         value = value.reshape(())
-    if unseen(value):
+    if unseen(value) or not value.numel():
         return value
-    low, high = value.detach().aminmax() if value.numel() else (1.0, 1.0)
+    low, high = value.detach().aminmax() if value.dim() else (value.item(),) * 2
     if not (low > 0 and high < math.inf):
         raise ValueError(
             f"{name} holds values from {float(low):g} to {float(high):g}, but all must be positive and finite; "

@@ -9,9 +9,13 @@ torch.compile: keep samples in log space (ExpRelaxedOneHotCategorical) where tha
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
+
+from softhot.kernels.routes import route
 
 __all__ = ["log_of", "remember_log"]
 
@@ -41,11 +45,37 @@ def log_of(sample: Tensor) -> Tensor:
     log_sample = found[1]
     if sample.shape != log_sample.shape or not sample.requires_grad:
         return log_sample
-    # the value is the one kept; the gradient passes through the sample, where it has not underflowed
-    inside = sample > max(_UNDERFLOW, torch.finfo(sample.dtype).tiny)
+    if route(sample, log_sample) == "direct":
+        kept: Tensor = _Kept.apply(sample, log_sample)  # type: ignore[no-untyped-call]
+        return kept
+    return _with_gradient(sample, log_sample)
+
+
+def _with_gradient(sample: Tensor, log_sample: Tensor) -> Tensor:
+    """The value is the one kept; the gradient passes through the sample, where it has not underflowed."""
+    inside = sample > _least(sample)
     log = torch.where(inside, sample, 1.0).to(log_sample.dtype).log()
     value: Tensor = torch.where(inside, log + (log_sample - log).detach(), log_sample)
     return value
+
+
+class _Kept(torch.autograd.Function):
+    """The same in one step."""
+
+    @staticmethod
+    def forward(ctx: Any, sample: Tensor, log_sample: Tensor) -> Tensor:
+        ctx.save_for_backward(sample)
+        return log_sample.view_as(log_sample)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (sample,) = ctx.saved_tensors
+        wide = sample.to(gradient.dtype)
+        return (gradient / wide).masked_fill(wide <= _least(sample), 0.0).to(sample.dtype), None
+
+
+def _least(sample: Tensor) -> float:
+    return max(_UNDERFLOW, torch.finfo(sample.dtype).tiny)
 
 
 def _version(sample: Tensor) -> int:

@@ -25,7 +25,7 @@ from softhot.functional.check import positive
 from softhot.functional.choice import EULER, choice_probabilities
 from softhot.kernels.choice import expected
 from softhot.kernels.choice_reference import Choice
-from softhot.kernels.routes import route
+from softhot.kernels.density import log_density
 from softhot.kernels.temper import column
 
 __all__ = ["relaxed_entropy", "relaxed_kl", "relaxed_log_prob", "relaxed_mean", "relaxed_variance"]
@@ -158,38 +158,17 @@ def relaxed_log_prob(
 
     Example:
         >>> import torch, softhot
-        >>> softhot.functional.relaxed_log_prob(torch.tensor([0.3, 0.7]).log(), torch.zeros(2), 1.0)
-        tensor(0.)
+        >>> softhot.functional.relaxed_log_prob(torch.tensor([0.25, 0.75]).log(), torch.zeros(2), 2.0)
+        tensor(-0.0408)
     """
-    t = positive("temperature", temperature, torch.broadcast_shapes(log_sample.shape, logits.shape)[:-1])
+    if log_sample.shape != logits.shape:
+        log_sample, logits = torch.broadcast_tensors(log_sample, logits)
+    t = positive("temperature", temperature, logits.shape[:-1])
     dtype = torch.promote_types(log_sample.dtype, logits.dtype)
     wide = torch.promote_types(dtype, torch.float32)
-    t = t.to(wide) if isinstance(t, Tensor) else t
-    log_t = t.log() if isinstance(t, Tensor) else math.log(t)
-    log_sample, logits = torch.broadcast_tensors(log_sample.to(wide), logits.to(wide))
-    classes = logits.shape[-1]
-    if route(log_sample, logits, t) == "direct" and classes and (log_sample.sum() + logits.sum()).isfinite():
-        score = logits - column(t) * log_sample  # every class possible, and nothing on the boundary
-        inside = (score - log_sample).sum(-1) - classes * score.logsumexp(-1)
-        return (math.lgamma(classes) + (classes - 1) * log_t + inside).to(dtype)
-    possible = logits != -math.inf
-    count = possible.sum(-1).to(logits.dtype)
-    zero = possible & (log_sample == -math.inf)
-    inside = possible & ~zero
-    log_z = torch.where(inside, log_sample, 0.0)
-    score = torch.where(possible, logits, 0.0) - column(t) * log_z
-    edge = zero.any(-1)
-    # on the boundary the sum of exponentials is that of the vanishing entries alone
-    dominant = torch.where(edge[..., None], zero, possible)
-    value = (
-        torch.lgamma(count)
-        + (count - 1) * log_t
-        + (score - log_z).sum(-1)
-        - count * torch.logsumexp(score.masked_fill(~dominant, -math.inf), -1)
-    )
-    rate = zero.sum(-1) * (t + 1) - count * t
-    value = torch.where(edge & (rate != 0), math.inf * rate.sign(), value)
-    return torch.where((~possible & (log_sample > -math.inf)).any(-1), -math.inf, value).to(dtype)
+    if log_sample.dtype == logits.dtype == wide:
+        return log_density(log_sample, logits, t)
+    return log_density(log_sample.to(wide), logits.to(wide), t).to(dtype)
 
 
 def _double(value: float | Tensor) -> Tensor:

@@ -12,7 +12,6 @@ from torch import Tensor
 from softhot.functional.check import positive
 from softhot.functional.log_space import remember_log
 from softhot.kernels import sampler
-from softhot.kernels.philox import new_seed
 from softhot.kernels.sampler import with_gradient_of
 
 __all__ = [
@@ -25,6 +24,7 @@ __all__ = [
     "with_gradient_of",
 ]
 
+_FULL = (torch.float32, torch.float64)
 _HALF = (torch.float16, torch.bfloat16)  # computed in float32
 
 
@@ -61,7 +61,7 @@ def gumbel_softmax(
         Jang, Gu, Poole (2017), "Categorical reparameterization with Gumbel-softmax", eq. 2.
         Maddison, Mnih, Teh (2017), "The Concrete distribution", eq. 10.
     """
-    last = logits if dim in (-1, logits.dim() - 1) else logits.movedim(dim, -1)
+    last = logits if dim == -1 or dim == logits.dim() - 1 else logits.movedim(dim, -1)
     sample = _sample(last, positive("tau", tau, last.shape[:-1]), generator, "hard" if hard else "")
     return sample if last is logits else sample.movedim(-1, dim)
 
@@ -93,7 +93,7 @@ def one_hot_sample(
     logits: Float[Tensor, "*batch K"], *, generator: torch.Generator | None = None
 ) -> Float[Tensor, "*batch K"]:
     """A one-hot sample over the last dimension, without gradient: the largest of logits plus Gumbel noise."""
-    return sampler.one_hot_sample(wide(logits), new_seed(logits.device, generator)).to(logits.dtype)
+    return sampler.one_hot_sample(wide(logits), None, generator).to(logits.dtype)
 
 
 def relaxed_sample(
@@ -125,9 +125,9 @@ def gumbel_log_softmax(
 
 
 def _sample(logits: Tensor, temperature: float | Tensor, generator: torch.Generator | None, also: sampler.Also) -> Any:
-    sample = sampler.relaxed_sample(wide(logits), temperature, new_seed(logits.device, generator), also)
-    if logits.dtype not in _HALF:
-        return sample
+    if logits.dtype in _FULL:
+        return sampler.relaxed_sample(logits, temperature, None, also, generator)
+    sample = sampler.relaxed_sample(wide(logits), temperature, None, also, generator)
     return (sample[0].to(logits.dtype), sample[1]) if also == "log" else sample.to(logits.dtype)
 
 

@@ -93,13 +93,12 @@ def mean_field(
     elbos = _elbo(log_joint, q)
     for sweep in range(1, sweeps + 1):
         for n in torch.randperm(latents, generator=generator).tolist():
-            each = q[:, None].repeat(1, int(own[n]), 1, 1)
-            each[:, :, n] = torch.eye(classes, dtype=q.dtype)[: own[n]]
+            size = int(own[n])
+            each = q[:, None].repeat(1, size, 1, 1)
+            each[:, :, n] = torch.eye(classes, dtype=q.dtype)[:size]
             value = log_joint(each)
             evaluations += value.numel()
-            q[:, n] = (
-                value.new_full((len(q), classes), -math.inf).index_copy(-1, torch.arange(own[n]), value).softmax(-1)
-            )
+            q[:, n, :size] = value.softmax(-1)
         before, elbos = elbos, _elbo(log_joint, q)
         evaluations += len(q)
         watch(sweep)

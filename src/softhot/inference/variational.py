@@ -113,10 +113,10 @@ def variational(
     for step in range(steps):
         q = make(heat(step))
         if samples is None:
-            elbo = q.expectation(lambda z, q=q: target(z) - q.log_prob(z))  # type: ignore[misc]
+            elbo = q.expectation(target) + q.entropy()
         else:
-            z = q.rsample((samples,), stratified=True, generator=generator)
-            elbo = (target(z) - q.log_prob(z)).mean(0)
+            z, log_q = q.rsample_and_log_prob((samples,), stratified=True, generator=generator)
+            elbo = (target(z) - log_q).mean(0)
         history.append(elbo.item())
         if not math.isfinite(history[-1]):
             raise ValueError(

@@ -7,6 +7,7 @@ with those the divergence of two relaxed variables needs no pass over memory of 
 
 from __future__ import annotations
 
+# mypy: disable-error-code="untyped-decorator, no-any-return"
 import math
 from typing import Any, NamedTuple
 
@@ -17,10 +18,10 @@ from softhot.kernels.choice_reference import Choice, grouped
 from softhot.kernels.choice_tables import STRIDE, Tables, tables
 from softhot.kernels.noise import Noise
 from softhot.kernels.parallel import run
-from softhot.kernels.routes import compiled, needs_gradient, route
+from softhot.kernels.routes import again, beside, compiled, front, needs_gradient, operator, route
 from softhot.kernels.temper import column
 
-__all__ = ["Expected", "expected", "expected_reference", "probabilities"]
+__all__ = ["Expected", "expected", "expected_reference", "probabilities", "probabilities_reference"]
 
 _TABLES = 32  # built at once: bounds the working memory where every row has its own scale
 
@@ -28,7 +29,7 @@ _TABLES = 32  # built at once: bounds the working memory where every row has its
 class Expected(NamedTuple):
     """Of each row, in float64: the expected maximum, the sum of the locations, and the number of possible classes.
 
-    That number is a float where all classes of all rows are possible.
+    That number is a float where all classes of all rows are known to be possible.
     """
 
     value: Tensor
@@ -40,16 +41,53 @@ def expected(locations: Tensor, other: Tensor | None, scale: float | Tensor, noi
     """The expected maximum with what else a row is surveyed for; differentiable."""
     wide = locations.to(torch.promote_types(locations.dtype, torch.float32))
     other = None if other is None else other.to(wide.dtype)
-    if route(wide, other, scale) != "direct" or not locations.numel() or compiled("choice_cpu") is None:
+    way = route(wide, other, scale)
+    if way == "reference" or not locations.numel():
         return expected_reference(wide, other, scale, noise)
-    return Expected(*_Expected.apply(wide, other, scale, noise))  # type: ignore[no-untyped-call]
+    if way == "direct":
+        return Expected(*_Expected.apply(wide, other, scale, noise))  # type: ignore[no-untyped-call]
+    probable = needs_gradient(wide, scale) or (other is not None and needs_gradient(other))
+    rows, _ = _expected_op(wide, other, _tensor(scale), noise, probable, needs_gradient(scale))
+    return Expected(rows[..., 0], rows[..., 2], rows[..., 3])
 
 
 def expected_reference(locations: Tensor, other: Tensor | None, scale: float | Tensor, noise: Noise) -> Expected:
     """The same in plain torch, differentiable in every mode and to every order."""
+    located, finite, possible, alike = _located(locations, other, scale)
+    value = Choice(located, scale, noise, locations.dtype).expected_max()
+    value = value if alike is None else torch.where(alike, value, math.inf)
+    return Expected(value, finite.sum(-1), possible.sum(-1).to(torch.float64))
+
+
+def probabilities(locations: Tensor, scale: float | Tensor, noise: Noise) -> Tensor:
+    """The choice probabilities, in the dtype of the locations; differentiable."""
+    wide = locations.to(torch.promote_types(locations.dtype, torch.float32))
+    way = route(wide, scale)
+    if way == "reference" or not locations.numel():
+        found = probabilities_reference(wide, scale, noise)
+    elif way == "operator":
+        found = _probabilities_op(wide, _tensor(scale), noise)
+    elif needs_gradient(wide, scale):
+        found = _Probabilities.apply(wide, scale, noise)  # type: ignore[no-untyped-call]
+    else:
+        found = _survey(wide, None, scale, noise, True, False)[1]
+    return found.to(locations.dtype)
+
+
+def probabilities_reference(locations: Tensor, scale: float | Tensor, noise: Noise) -> Tensor:
+    """The same in plain torch, differentiable in every mode and to every order."""
+    return Choice(locations, scale, noise).probabilities().to(locations.dtype)
+
+
+def _located(
+    locations: Tensor, other: Tensor | None, scale: float | Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """The locations m or b in float64; with zeros for impossible classes; which are possible, and in which rows alike.
+
+    Rows that are not alike are located anywhere.
+    """
     m = locations.to(torch.float64)
-    impossible = m == -math.inf
-    alike: Tensor | None = None
+    impossible, alike = m == -math.inf, None
     if other is not None:
         o = other.to(torch.float64)
         alike = (impossible == (o == -math.inf)).all(-1)
@@ -57,69 +95,39 @@ def expected_reference(locations: Tensor, other: Tensor | None, scale: float | T
         s = scale.to(torch.float64) if isinstance(scale, Tensor) else scale
         m = o.masked_fill(impossible, 0.0) - column(s) * m.masked_fill(impossible, 0.0)
     finite = m.masked_fill(impossible, 0.0)
-    count = (~impossible).sum(-1).to(torch.float64)
-    unknown = impossible.all(-1) & (alike is not None)
-    m = finite.masked_fill(impossible & ~unknown[..., None], -math.inf)
-    value = Choice(m, scale, noise, locations.dtype).expected_max()
-    return Expected(value if alike is None else torch.where(alike, value, math.inf), finite.sum(-1), count)
+    anywhere = impossible.all(-1) & (alike is not None)
+    return finite.masked_fill(impossible & ~anywhere[..., None], -math.inf), finite, ~impossible, alike
 
 
-def probabilities(locations: Tensor, scale: float | Tensor, noise: Noise) -> Tensor:
-    """The choice probabilities, in the dtype of the locations; differentiable."""
-    wide = locations.to(torch.promote_types(locations.dtype, torch.float32))
-    if route(wide, scale) != "direct" or not locations.numel() or compiled("choice_cpu") is None:
-        return Choice(locations, scale, noise).probabilities().to(locations.dtype)
-    if not needs_gradient(wide, scale):
-        return _survey(wide, None, scale, noise, True, False)[1].to(locations.dtype)
-    result: Tensor = _Probabilities.apply(wide, scale, noise)  # type: ignore[no-untyped-call]
-    return result.to(locations.dtype)
+def _tensor(scale: float | Tensor) -> Tensor:
+    return scale if isinstance(scale, Tensor) else torch.full((), scale, dtype=torch.float64)
 
 
 # ---- derivatives ---------------------------------------------------------------------------------------------------
 
 
 class _Expected(torch.autograd.Function):
+    """The kernel without the dispatcher, whose overhead is several times the work of a few rows."""
+
     @staticmethod
     def forward(
         ctx: Any, locations: Tensor, other: Tensor | None, scale: float | Tensor, noise: Noise
     ) -> tuple[Tensor, Tensor, Tensor | float]:
         moving = ctx.needs_input_grad[:3]
-        rows, probable = _survey(locations, other, scale, noise, any(moving), moving[2])
-        batch = locations.shape[:-1]
-        above, _, total, count, *slopes = (part.reshape(batch) for part in rows.unbind(-1))
-        ctx.noise, ctx.scale = noise, scale
-        ctx.full = bool((count == locations.shape[-1]).all())
-        ctx.save_for_backward(locations, other, probable, *(scale, above, *slopes) if isinstance(scale, Tensor) else ())
+        rows, chances = _survey(locations, other, scale, noise, any(moving), moving[2])
+        ctx.noise, ctx.scale, ctx.full = noise, scale, bool((rows[..., 3] == locations.shape[-1]).all())
+        ctx.save_for_backward(locations, other, rows, chances, *(scale,) if isinstance(scale, Tensor) else ())
         if ctx.full:
-            return above, total, float(locations.shape[-1])
-        ctx.mark_non_differentiable(count)
-        return above, total, count
+            return rows[..., 0], rows[..., 2], float(locations.shape[-1])
+        possible = rows[..., 3]
+        ctx.mark_non_differentiable(possible)
+        return rows[..., 0], rows[..., 2], possible
 
     @staticmethod
     def backward(ctx: Any, by_value: Tensor, by_total: Tensor, _: Any) -> Any:
-        locations, other, probable, *rest = ctx.saved_tensors
-        scale = rest[0] if rest else ctx.scale
-        moving = ctx.needs_input_grad[:3]
-        if torch.is_grad_enabled():
-            return *_again(expected_reference, (locations, other, scale), moving, ctx.noise, (by_value, by_total)), None
-        in_other = in_locations = in_scale = None
-        if other is None:
-            in_locations = _spread(probable, by_value, by_total, None if ctx.full else locations)
-        else:
-            impossible = None if ctx.full else locations
-            if moving[1]:
-                in_other = _spread(probable, by_value, by_total, impossible)
-            if moving[0]:
-                in_locations = _spread(probable, -scale * by_value, -scale * by_total, impossible)
-        if moving[2]:
-            _, value, drift, mean, own, sum_ = rest
-            s = scale.to(torch.float64)
-            wider = s > 1
-            in_scale = by_value * (torch.where(wider, s, 1.0) * drift + wider * (value - mean) / s.clamp_min(1.0))
-            if other is not None:
-                in_scale = in_scale - by_value * own - by_total * sum_
-            in_scale = in_scale.sum_to_size(scale.shape).to(scale.dtype)
-        return in_locations, in_other, in_scale, None
+        locations, other, rows, chances, *rest = ctx.saved_tensors
+        call = locations, other, rest[0] if rest else ctx.scale, ctx.noise
+        return _in_expected(call, ctx.needs_input_grad, rows, chances, by_value, by_total, ctx.full)
 
 
 class _Probabilities(torch.autograd.Function):
@@ -132,25 +140,51 @@ class _Probabilities(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
         locations, *rest = ctx.saved_tensors
-        scale = rest[0] if rest else ctx.scale
-        moving = ctx.needs_input_grad[:2]
-        if torch.is_grad_enabled() or moving[1] or route(gradient) != "direct":
-            return *_again(_probabilities_reference, (locations, scale), moving, ctx.noise, (gradient,)), None
-        return _curve(locations, scale, ctx.noise, gradient), None, None
+        return _in_probabilities((locations, rest[0] if rest else ctx.scale, ctx.noise), ctx.needs_input_grad, gradient)
 
 
-def _probabilities_reference(locations: Tensor, scale: float | Tensor, noise: Noise) -> tuple[Tensor]:
-    return (Choice(locations, scale, noise).probabilities().to(locations.dtype),)
+def _in_expected(
+    call: Any, moving: Any, rows: Tensor, chances: Tensor, by_value: Tensor, by_total: Tensor, full: bool
+) -> tuple[Tensor | None, ...]:
+    """Gradients in the arguments of `expected`."""
+    if torch.is_grad_enabled():
+        return again(expected_reference, call, moving[:4], (by_value, by_total))
+    locations, other, scale, _ = call
+    impossible = None if full else locations
+    in_other = in_locations = in_scale = None
+    if other is None:
+        in_locations = _spread(chances, by_value, by_total, impossible)
+    else:
+        if moving[1]:
+            in_other = _spread(chances, by_value, by_total, impossible)
+        if moving[0]:
+            in_locations = _spread(chances, -scale * by_value, -scale * by_total, impossible)
+    if moving[2]:
+        value, _, _, _, drift, mean, own, sum_ = rows.unbind(-1)
+        s = scale.to(torch.float64)
+        wider = s > 1
+        in_scale = by_value * (torch.where(wider, s, 1.0) * drift + wider * (value - mean) / s.clamp_min(1.0))
+        if other is not None:
+            in_scale = in_scale - by_value * own - by_total * sum_
+        in_scale = in_scale.sum_to_size(scale.shape).to(scale.dtype)
+    return in_locations, in_other, in_scale, None
 
 
-def _again(function: Any, inputs: Any, moving: Any, noise: Noise, gradients: Any) -> list[Tensor | None]:
-    """Gradients that have gradients, from the reference."""
-    create = torch.is_grad_enabled()
-    with torch.enable_grad():
-        outputs = function(*inputs, noise)[: len(gradients)]
-        wanted = [x for x, moves in zip(inputs, moving, strict=True) if moves]
-        found = iter(torch.autograd.grad(outputs, wanted, gradients, create_graph=create))
-    return [next(found) if moves else None for moves in moving]
+def _in_probabilities(call: Any, moving: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    """Gradients in the arguments of `probabilities`."""
+    if torch.is_grad_enabled():
+        return again(probabilities_reference, call, moving[:3], (gradient,))
+    locations, scale, noise = call
+    if route(gradient) == "direct":
+        in_locations, drift = _curve(locations, scale, noise, gradient, moving[1])
+    else:
+        in_locations, drift = _curve_op(locations, _tensor(scale), noise, gradient, moving[1])
+    if not moving[1]:
+        return in_locations, None, None
+    s = scale.to(torch.float64)
+    own = (in_locations * locations.masked_fill(locations == -math.inf, 0.0)).sum(-1, dtype=torch.float64)
+    in_scale = drift - (s > 1) * own / s
+    return in_locations if moving[0] else None, in_scale.sum_to_size(scale.shape).to(scale.dtype), None
 
 
 def _spread(probable: Tensor, by_value: Tensor, by_total: Tensor, locations: Tensor | None) -> Tensor:
@@ -159,14 +193,142 @@ def _spread(probable: Tensor, by_value: Tensor, by_total: Tensor, locations: Ten
     return gradient if locations is None else gradient.masked_fill_(locations == -math.inf, 0.0)
 
 
+def _survey_reference(
+    locations: Tensor, other: Tensor | None, scale: float | Tensor, noise: Noise, probable: bool, moving: bool
+) -> tuple[Tensor, Tensor]:
+    m, finite, possible, alike = _located(locations, other, scale)
+    choice = Choice(m, scale, noise, locations.dtype)
+    value, count = choice.expected_max(), possible.sum(-1).to(torch.float64)
+    value = value if alike is None else torch.where(alike, value, math.inf)
+    p = choice.probabilities() if probable else m.new_empty(0)
+    nothing = torch.zeros_like(value)
+    slopes = [nothing] * 4
+    if moving:
+        own = locations.to(torch.float64).masked_fill(~possible, 0.0)
+        slopes = [choice.drift(), (p * finite).sum(-1), (p * own).sum(-1), own.sum(-1)]
+    return torch.stack([value, nothing, finite.sum(-1), count, *slopes], -1), p.to(locations.dtype)
+
+
+def _curve_reference(
+    locations: Tensor, scale: float | Tensor, noise: Noise, gradient: Tensor, moving: bool
+) -> tuple[Tensor, Tensor]:
+    in_locations, in_scale = Choice(locations, scale, noise).curve(gradient)
+    return in_locations.to(locations.dtype).contiguous(), in_scale if moving else in_scale.new_empty(0)
+
+
+# ---- operators -----------------------------------------------------------------------------------------------------
+
+
+@operator(
+    "softhot::expected_max",
+    "(Tensor locations, Tensor? other, Tensor scale, str noise, bool probable, bool moving) -> (Tensor, Tensor)",
+)
+def _expected_op(
+    locations: Tensor, other: Tensor | None, scale: Tensor, noise: Noise, probable: bool, moving: bool
+) -> tuple[Tensor, Tensor]:
+    """Numbers of each row, see `choice_cpu`, and the choice probabilities if wanted: without gradient, unlike those."""
+    return _survey_reference(locations, other, scale, noise, probable, moving)
+
+
+@operator("softhot::choice_probabilities", "(Tensor locations, Tensor scale, str noise) -> Tensor")
+def _probabilities_op(locations: Tensor, scale: Tensor, noise: Noise) -> Tensor:
+    return probabilities_reference(locations, scale, noise).contiguous()
+
+
+@operator(
+    "softhot::choice_probabilities_backward",
+    "(Tensor locations, Tensor scale, str noise, Tensor gradient, bool moving) -> (Tensor, Tensor)",
+)
+def _curve_op(locations: Tensor, scale: Tensor, noise: Noise, gradient: Tensor, moving: bool) -> tuple[Tensor, Tensor]:
+    """The derivative along a gradient in the locations, and for each row in the scale while the noise is no wider."""
+    return _curve_reference(locations, scale, noise, gradient, moving)
+
+
+@_expected_op.register_fake
+def _(
+    locations: Tensor, other: Tensor | None, scale: Tensor, noise: Noise, probable: bool, moving: bool
+) -> tuple[Tensor, Tensor]:
+    rows = locations.new_empty((*locations.shape[:-1], STRIDE), dtype=torch.float64)
+    return rows, _like(locations) if probable else locations.new_empty(0)
+
+
+@_probabilities_op.register_fake
+def _(locations: Tensor, scale: Tensor, noise: Noise) -> Tensor:
+    return _like(locations)
+
+
+@_curve_op.register_fake
+def _(locations: Tensor, scale: Tensor, noise: Noise, gradient: Tensor, moving: bool) -> tuple[Tensor, Tensor]:
+    return _like(locations), locations.new_empty(locations.shape[:-1] if moving else (0,), dtype=torch.float64)
+
+
+def _like(x: Tensor) -> Tensor:
+    return torch.empty_like(x, memory_format=torch.contiguous_format)
+
+
+def _expected_context(ctx: Any, inputs: Any, output: Any) -> None:
+    locations, other, scale, ctx.noise, _, _ = inputs
+    ctx.save_for_backward(locations, other, scale, *output)
+
+
+def _expected_gradient(ctx: Any, by_rows: Tensor, _: Any) -> Any:
+    locations, other, scale, rows, chances = ctx.saved_tensors
+    call = locations, other, scale, ctx.noise
+    by_value, by_total = by_rows[..., 0], by_rows[..., 2]
+    return *_in_expected(call, (*ctx.needs_input_grad[:3], False), rows, chances, by_value, by_total, False), None, None
+
+
+def _probabilities_context(ctx: Any, inputs: Any, output: Any) -> None:
+    locations, scale, ctx.noise = inputs
+    ctx.save_for_backward(locations, scale)
+
+
+def _probabilities_gradient(ctx: Any, gradient: Tensor) -> Any:
+    return _in_probabilities((*ctx.saved_tensors, ctx.noise), (*ctx.needs_input_grad[:2], False), gradient)
+
+
+_expected_op.register_autograd(_expected_gradient, setup_context=_expected_context)
+_probabilities_op.register_autograd(_probabilities_gradient, setup_context=_probabilities_context)
+
+
+@_expected_op.register_vmap
+def _(
+    info: Any,
+    dims: Any,
+    locations: Tensor,
+    other: Tensor | None,
+    scale: Tensor,
+    noise: Noise,
+    probable: bool,
+    moving: bool,
+) -> Any:
+    m, s = front(info, dims[0], locations), beside(dims[2], scale, locations, dims[0])
+    o = None if other is None else front(info, dims[1], other)
+    return _expected_op(m, o, s, noise, probable, moving), (0, 0 if probable else None)
+
+
+@_probabilities_op.register_vmap
+def _(info: Any, dims: Any, locations: Tensor, scale: Tensor, noise: Noise) -> Any:
+    return _probabilities_op(front(info, dims[0], locations), beside(dims[1], scale, locations, dims[0]), noise), 0
+
+
+@_curve_op.register_vmap
+def _(info: Any, dims: Any, locations: Tensor, scale: Tensor, noise: Noise, gradient: Tensor, moving: bool) -> Any:
+    m, s = front(info, dims[0], locations), beside(dims[1], scale, locations, dims[0])
+    return _curve_op(m, s, noise, front(info, dims[3], gradient), moving), (0, 0 if moving else None)
+
+
 # ---- the compiled kernels ------------------------------------------------------------------------------------------
 
 
+@_expected_op.register_kernel("cpu")
 def _survey(
     locations: Tensor, other: Tensor | None, scale: float | Tensor, noise: Noise, probable: bool, drift: bool
 ) -> tuple[Tensor, Tensor]:
     """The numbers of each row, the first turned into the expected maximum, and the choice probabilities if wanted."""
-    cpu: Any = compiled("choice_cpu")
+    cpu = compiled("choice_cpu")
+    if cpu is None or not locations.numel():
+        return _survey_reference(locations, other, scale, noise, probable, drift)
     rows = torch.empty((*locations.shape[:-1], STRIDE), dtype=torch.float64)
     chances = torch.empty_like(locations, memory_format=torch.contiguous_format) if probable else locations.new_empty(0)
     for part, table, scales in _parts(locations, scale, noise, drift):
@@ -184,19 +346,31 @@ def _survey(
     return rows, chances
 
 
-def _curve(locations: Tensor, scale: float | Tensor, noise: Noise, gradient: Tensor) -> Tensor:
-    """The product of the gradient in the choice probabilities with their derivatives in the locations."""
-    cpu: Any = compiled("choice_cpu")
+@_probabilities_op.register_kernel("cpu")
+def _probable(locations: Tensor, scale: Tensor, noise: Noise) -> Tensor:
+    return _survey(locations, None, scale, noise, True, False)[1]
+
+
+@_curve_op.register_kernel("cpu")
+def _curve(
+    locations: Tensor, scale: float | Tensor, noise: Noise, gradient: Tensor, moving: bool
+) -> tuple[Tensor, Tensor]:
+    """See the operator."""
+    cpu = compiled("choice_cpu")
+    if cpu is None or not locations.numel():
+        return _curve_reference(locations, scale, noise, gradient, moving)
     out = torch.empty_like(locations, memory_format=torch.contiguous_format)
+    in_scale = torch.empty(locations.shape[:-1] if moving else (0,), dtype=torch.float64)
     for part, table, scales in _parts(locations, scale, noise):
         m = _rows(locations, part)
         run(
             cpu.probabilities_backward_body(m.dtype),
             m.shape,
             *_shared(table, scales),
-            *(m, _rows(gradient, part), _rows(out, part)),
+            table.drift if moving else None,
+            *(m, _rows(gradient, part), _rows(out, part), in_scale.view(-1)[part] if moving else None),
         )
-    return out
+    return out, in_scale
 
 
 def _shared(table: Tables, scales: Tensor) -> tuple[float | Tensor, ...]:

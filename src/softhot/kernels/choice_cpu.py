@@ -62,6 +62,8 @@ class _Memory(NamedTuple):
     others: int
     factors: int
     gained: int
+    drifts: int
+    others_drifts: int
 
 
 class _Row(NamedTuple):
@@ -191,21 +193,28 @@ def _expected(zero, memory, table, row, locations, probabilities, drift, results
 
 
 @njit(**SUMS)
-def _probabilities_backward(zero, memory, table, row, gradient, out):
-    kind, nodes = type(zero), 8 * row.vectors
+def _probabilities_backward(zero, memory, table, row, gradient, drift, out):
+    """Fill the derivative in the locations, and return that in the scale for fixed locations."""
+    kind, nodes, in_scale = type(zero), 8 * row.vectors, 0.0
     if row.vectors == 0:
         array(out, row.classes, zero)[:] = kind(np.nan)
-        return
+        return np.nan
     _sum(zero, memory, table, row, table.exponent, memory.sums, 0, 0)
     weigh(zero, memory.sums, row.vectors, table.rest, table.step, 2.0, memory.factors)
     _sum(zero, memory, table, row, table.hazard, memory.sums, gradient, memory.others)
-    scale = table.step * table.rate / _f64(_i64(1) << table.shift)
     one, two = array(memory.sums, nodes, 0.0), array(memory.others, nodes, 0.0)
     factors, gained = array(memory.factors, nodes, zero), array(memory.gained, nodes, zero)
+    if drift:
+        _sum(zero, memory, table, row, drift, memory.drifts, gradient, memory.others_drifts)
+        three, four = array(memory.drifts, nodes, 0.0), array(memory.others_drifts, nodes, 0.0)
+        for n in range(nodes):
+            in_scale += _f64(factors[n]) * (four[n] * one[n] - three[n] * two[n])
+    scale = table.rate * table.step / _f64(_i64(1) << table.shift)
     for n in range(nodes):
         gained[n] = factors[n] * kind(one[n] * scale)
         factors[n] *= kind(two[n] * scale)
     _dot(zero, memory, table, row, table.hazard, memory.factors, gradient, memory.gained, out)
+    return in_scale
 
 
 # ---- jobs ----------------------------------------------------------------------------------------------------------
@@ -243,6 +252,8 @@ def _room(here, classes):
             8 * nodes,
             item * nodes,
             item * nodes,
+            8 * nodes,
+            8 * nodes,
         ]
     )
     places = np.zeros(sizes.size + 1, _i64)
@@ -250,7 +261,7 @@ def _room(here, classes):
         places[i + 1] = places[i] + (sizes[i] + 63) // 64 * 64
     room = np.empty(places[-1] + 64, np.uint8)
     p = places + (room.ctypes.data + 63) // 64 * 64
-    return room, _Memory(item, p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], p[8])
+    return room, _Memory(item, p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], p[8], p[9], p[10])
 
 
 @njit(**SUMS)
@@ -280,17 +291,20 @@ def _expected_pieces(pointer, zero):
 
 @njit(**SUMS)
 def _probabilities_backward_pieces(pointer, zero):
-    """Further arguments: locations, gradient and out."""
-    work = job(pointer, _SHARED + 3)
+    """Further arguments: drift; locations and gradient; the derivatives in the locations and the scale."""
+    work = job(pointer, _SHARED + 5)
     rows, classes, here = work[2], work[3], work[HEADER:]
     room, memory = _room(here, classes)
-    tables, item = here[9], here[0]
+    tables, item, in_scales = here[9], here[0], array(here[20], rows, 0.0)
     first, last = next_piece(pointer)
     while first < last:
         for r in range(first, last):
-            table, base = _table(here, r * tables // rows), item * r * classes
-            row = _survey(zero, memory, table, here[16] + base, 0, 0.0, classes, (rows - r) * classes)
-            _probabilities_backward(zero, memory, table, row, here[17] + base, here[18] + base)
+            t, base = r * tables // rows, item * r * classes
+            table, drift = _table(here, t), here[16] + item * here[5] * t if here[16] else 0
+            row = _survey(zero, memory, table, here[17] + base, 0, 0.0, classes, (rows - r) * classes)
+            in_scale = _probabilities_backward(zero, memory, table, row, here[18] + base, drift, here[19] + base)
+            if drift:
+                in_scales[r] = in_scale
         first, last = next_piece(pointer)
     room[0] = 0  # it lives until here
 

@@ -63,12 +63,13 @@ class Choice:
         self.step = mesh / across * along
         nodes = math.ceil((left + math.log(max(classes, 1)) + accuracy.tail) / self.step)
         self.taps = accuracy.taps
-        self.points = math.ceil(accuracy.tail / mesh) + self.taps
+        self.points = math.ceil((accuracy.tail + math.log(max(classes, 1))) / mesh) + self.taps
         before = accuracy.taps // 2 - 1  # mesh points beyond the largest location
         grid = Grid(-left - before * mesh, mesh / across, (nodes - 1) * along + (self.points - 1) * across + 1)
         self.table: Table = tabulate(noise, flat, grid, locations.device)
         self.nodes = -left + self.step * torch.arange(nodes, dtype=torch.float64, device=locations.device)
 
+        self.rows = rows
         m = tempered(locations.to(torch.float64), self.wide).reshape((*rows, classes))
         self.top = m.detach().amax(-1, keepdim=True) if classes else m.new_full((*rows, 1), -math.inf)
         below = (self.top - m) / mesh
@@ -79,8 +80,8 @@ class Choice:
         taps = torch.arange(accuracy.taps, device=m.device)
         self.index = (cell.long()[..., None] + taps).flatten(-2)
         self.weights = weights.flatten(-2)
-        spread = m.new_zeros((*rows, self.points)).scatter_add(-1, self.index, self.weights)
-        self.product = torch.exp(-(spread @ self._shifted(self.table.exponent).mT))
+        self.mesh = self._to_mesh(self.weights)
+        self.product = torch.exp(-self._sums(self.mesh, self.table.exponent))
 
     def expected_max(self) -> Tensor:
         gumbel = torch.exp(-torch.exp(-self.nodes))
@@ -89,19 +90,45 @@ class Choice:
         return scaled
 
     def probabilities(self) -> Tensor:
-        return self._from_mesh(self.table.hazard)
+        return self._from_mesh(self.table.hazard, self.product)
 
     def slopes(self) -> Tensor:
-        return -self._from_mesh(self.table.slope) / column(self.wide)
+        return -self._from_mesh(self.table.slope, self.product) / column(self.wide)
+
+    def drift(self) -> Tensor:
+        """The derivative of the expected maximum in the scale, in units of the wider noise as the locations are."""
+        return self.step * (self.product * self._sums(self.mesh, self.table.drift)).sum(-1).reshape(self.shape[:-1])
+
+    def curve(self, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        """The derivative of the probabilities along a gradient g, in the locations and, as in `drift`, in the scale.
+
+        Integrated by parts, both are sums over pairs of classes, weighted by the product of the CDFs:
+        :math:`(g_j - g_k) D_j D_k` for location j, and :math:`(g_k - g_j) B_k D_j` for the scale.
+        """
+        g = gradient.to(torch.float64).reshape((*self.rows, -1))
+        along = self._to_mesh((self.weights.unflatten(-1, (-1, self.taps)) * g[..., None]).flatten(-2))
+        hazard, hazard_along = (self._sums(mesh, self.table.hazard) for mesh in (self.mesh, along))
+        drift, drift_along = (self._sums(mesh, self.table.drift) for mesh in (self.mesh, along))
+        own = self._from_mesh(self.table.hazard, self.product * hazard)
+        others = self._from_mesh(self.table.hazard, self.product * hazard_along)
+        in_scale = self.step * (self.product * (drift_along * hazard - drift * hazard_along)).sum(-1)
+        return (g.reshape(self.shape) * own - others) / column(self.wide), in_scale.reshape(self.shape[:-1])
+
+    def _to_mesh(self, weights: Tensor) -> Tensor:
+        return weights.new_zeros((*self.rows, self.points)).scatter_add(-1, self.index, weights)
+
+    def _sums(self, mesh: Tensor, part: Tensor) -> Tensor:
+        """Those of a table over the classes, at the nodes."""
+        return mesh @ self._shifted(part).mT
 
     def _shifted(self, part: Tensor) -> Tensor:
         """(temperatures, nodes, mesh): the table as seen from every mesh point."""
         across, along = self.strides
         return part.unfold(-1, (self.points - 1) * across + 1, along)[..., ::across]
 
-    def _from_mesh(self, part: Tensor) -> Tensor:
+    def _from_mesh(self, part: Tensor, field: Tensor) -> Tensor:
         undefined = self.top - self.top  # NaN where the largest location is not a number
-        field = (self.step * self.product + undefined) @ self._shifted(part)
+        field = (self.step * field + undefined) @ self._shifted(part)
         values = self.weights * field.gather(-1, self.index)
         return values.reshape((*self.shape, self.taps)).sum(-1)
 

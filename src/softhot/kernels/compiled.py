@@ -9,7 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from llvmlite import ir
 from numba import carray, njit, types
+from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
 from softhot.kernels.parallel import HEADER
@@ -20,11 +22,13 @@ __all__ = [
     "SUMS",
     "array",
     "bits",
+    "call",
     "exp",
     "job",
     "log",
     "log1p",
     "next_piece",
+    "of_rows",
     "split",
 ]
 
@@ -54,10 +58,38 @@ def _take(typing_context: Any, pointer: Any) -> Any:
     return types.int64(pointer), generate
 
 
+@intrinsic
+def _call(typing_context: Any, address: Any, job: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        place = cgutils.alloca_once_value(builder, arguments[1])
+        pointer = ir.IntType(64).as_pointer()
+        function = ir.FunctionType(ir.VoidType(), [pointer]).as_pointer()
+        builder.call(builder.inttoptr(arguments[0], function), [builder.bitcast(place, pointer)])
+        return context.get_dummy_value()
+
+    return types.void(address, job), generate
+
+
+@njit(cache=True, nogil=True)
+def call(address, job):
+    """Call the body at an address on a job, a tuple of integers."""
+    _call(address, job)
+
+
 @njit(forceinline=True)
 def array(address, size, zero):
     """The elements of a tensor, of the type of `zero`; none if the address is 0."""
     return carray(_pointer(address, zero), size if address else 0)
+
+
+@njit(**SUMS)
+def of_rows(number, address, rows, zero):
+    """A number for each row, at an address, or the float with those bits for all."""
+    if address:
+        return array(address, rows, zero)
+    one = np.empty(1, array(0, 0, zero).dtype)
+    one[0] = bits(number)
+    return one
 
 
 @njit(forceinline=True)

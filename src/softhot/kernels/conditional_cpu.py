@@ -1,7 +1,7 @@
 """The mean Jacobian of conditional relaxed samples on the CPU, compiled by Numba.
 
 For each row its noise, class by class; loops run over the draws, of which there are many, and vectorise for any number
-of classes.
+of classes. Where there is one draw, they run over many rows.
 """
 
 from __future__ import annotations
@@ -80,20 +80,52 @@ def _row(noise, total, centre, ratios, gradient, rate, out, base, classes):
 
 
 @njit(**SUMS)
+def _rows_of_one(noise, ratios, gradient, rate, out, classes):
+    """Rows with one draw each, whose weights are taken at once."""
+    one, zero = noise.dtype.type(1), noise.dtype.type(0)
+    for r in range(noise.size // classes):
+        base, scale = _u64(r) * classes, one
+        for k in range(classes):
+            scale = one / noise[base + k] if ratios[base + k] == zero else scale
+        for k in range(classes):
+            noise[base + k] *= scale
+    if rate == one:
+        for i in range(noise.size):
+            noise[i] = one / (one + ratios[i] * noise[i])
+    else:
+        for i in range(noise.size):
+            noise[i] = _weight(one + ratios[i] * noise[i], rate)
+    for r in range(noise.size // classes):
+        base, total, centre = _u64(r) * classes, zero, zero
+        for k in range(classes):
+            total += noise[base + k]
+            centre += noise[base + k] * gradient[base + k]
+        total = one / total
+        for k in range(classes):
+            out[base + k] = noise[base + k] * total * (gradient[base + k] - centre * total) * rate
+
+
+@njit(**SUMS)
 def _average(seed, ratios, gradient, rate, out, classes, draws, first, last):
     kind, size = ratios.dtype, classes * draws
-    noise, total, centre = np.empty(size + BLOCK, kind), np.empty(draws, kind), np.empty(draws, kind)
+    rows = max(1, BLOCK // classes) if draws == 1 else 1  # at once
+    noise, total, centre = np.empty(rows * size + BLOCK, kind), np.empty(draws, kind), np.empty(draws, kind)
     words, more = np.empty(BLOCK, _u32), np.empty(BLOCK, _u32)
     block, skip, filled = first * size // BLOCK, first * size % BLOCK, 0
-    for r in range(first, last):
-        while filled < size:
+    for start in range(first, last, rows):
+        stop = min(start + rows, last)
+        a, b, wanted = start * classes, stop * classes, (stop - start) * size
+        while filled < wanted:
             words_of(words, LANES, block, _u64(0), seed)
             exponential(noise[filled : filled + BLOCK - skip], words, more, skip, block, LANES, seed)
             filled, block, skip = filled + BLOCK - skip, block + 1, 0
-        _row(noise, total, centre, ratios, gradient, rate, out, r * classes, classes)
-        filled -= size
+        if draws == 1:
+            _rows_of_one(noise[:wanted], ratios[a:b], gradient[a:b], rate, out[a:b], _u64(classes))
+        else:
+            _row(noise, total, centre, ratios, gradient, rate, out, a, classes)
+        filled -= wanted
         for i in range(filled):
-            noise[i] = noise[size + i]
+            noise[i] = noise[wanted + i]
 
 
 @njit(**SUMS)

@@ -11,17 +11,35 @@ Reference:
 
 from __future__ import annotations
 
+import threading
+
 import torch
 from torch import Tensor
 
-__all__ = ["exponential", "new_seed", "philox"]
+__all__ = ["exponential", "new_seed", "passing_seed", "philox"]
 
 _LOW = 0xFFFFFFFF
+_END = 2**63 - 1  # of seeds
 
 
 def new_seed(device: torch.device, generator: torch.Generator | None) -> Tensor:
     """A seed of 63 random bits, from the generator: what a call consumes of it, whatever its size."""
-    return torch.randint(2**63 - 1, (), device=device, generator=generator)
+    return torch.randint(_END, (), device=device, generator=generator)
+
+
+class _Kept(threading.local):
+    """A seed of each thread."""
+
+    def __init__(self) -> None:
+        self.seed = torch.zeros((), dtype=torch.int64, device="cpu")
+
+
+_KEPT = _Kept()
+
+
+def passing_seed(generator: torch.Generator | None) -> Tensor:
+    """The same seed on the CPU, until the thread's next: for a kernel that needs it no more when it returns."""
+    return _KEPT.seed.random_(_END, generator=generator)
 
 
 def exponential(seeds: Tensor, count: int, first: int = 0) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from importlib import import_module
 from types import ModuleType
@@ -9,9 +10,18 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch._C import _get_tracing_state, _len_torch_dispatch_stack
+from torch._C._functorch import (
+    get_unwrapped,
+    is_batchedtensor,
+    is_functorch_wrapped_tensor,
+    is_legacy_batchedtensor,
+    maybe_current_level,
+)
+from torch.autograd import forward_ad
 from torch.nn import Parameter
 
-__all__ = ["compiled", "needs_gradient", "operator", "route", "unseen"]
+__all__ = ["again", "beside", "compiled", "front", "needs_gradient", "operator", "route", "unseen"]
 
 Route = Literal["direct", "operator", "reference"]
 _ORDINARY = (Tensor, Parameter)
@@ -41,28 +51,65 @@ def route(*values: Tensor | float | None) -> Route:
     """
     if torch.compiler.is_compiling():
         return "reference" if _differentiated() else "operator"
-    if torch._C._functorch.maybe_current_level() is not None:
+    if maybe_current_level() is not None:
         return "reference" if _differentiated() else "operator"
-    if torch.autograd.forward_ad._current_level >= 0:
+    if forward_ad._current_level >= 0:
         return "reference"
-    if torch._C._len_torch_dispatch_stack() or torch._C._get_tracing_state() is not None:
+    if _len_torch_dispatch_stack() or _get_tracing_state() is not None:
         return "operator"
     for x in values:
-        if isinstance(x, Tensor):
+        if type(x) is not float and isinstance(x, Tensor):
             ordinary = x.is_cpu and type(x) in _ORDINARY
-            if not ordinary or torch._C._functorch.is_legacy_batchedtensor(x):  # of autograd's is_grads_batched
+            if not ordinary or is_legacy_batchedtensor(x):  # of autograd's is_grads_batched
                 return "operator"
     return "direct"
 
 
+def again(
+    reference: Callable[..., Any], inputs: Sequence[Any], moving: Sequence[bool], gradients: Sequence[Tensor | None]
+) -> tuple[Tensor | None, ...]:
+    """What a backward pass returns, by the reference in plain torch, so that it can be differentiated in turn."""
+    create = torch.is_grad_enabled()
+    with torch.enable_grad():
+        outputs = reference(*inputs)
+        outputs = (outputs,) if isinstance(outputs, Tensor) else outputs[: len(gradients)]
+        wanted = [x for x, moves in zip(inputs, moving, strict=True) if moves]
+        found = iter(torch.autograd.grad(outputs, wanted, gradients, create_graph=create))
+    return tuple(next(found) if moves else None for moves in moving)
+
+
 def needs_gradient(*values: Tensor | float) -> bool:
     """Whether autograd records what is done with them."""
-    return torch.is_grad_enabled() and any(isinstance(x, Tensor) and x.requires_grad for x in values)
+    if torch.is_grad_enabled():
+        for x in values:
+            if type(x) is not float and isinstance(x, Tensor) and x.requires_grad:
+                return True
+    return False
 
 
 def unseen(x: Tensor) -> bool:
     """Whether the elements of a tensor cannot be looked at: it is compiled, traced without values, or mapped."""
-    return torch.compiler.is_compiling() or x.is_meta or torch._C._functorch.is_batchedtensor(x)
+    if torch.compiler.is_compiling() or x.is_meta:
+        return True
+    while is_functorch_wrapped_tensor(x):
+        if is_batchedtensor(x):
+            return True
+        x = get_unwrapped(x)
+    return False
+
+
+def front(info: Any, dim: int | None, x: Tensor) -> Tensor:
+    """An argument of a mapped operator with the new dimension in front."""
+    return x.expand(info.batch_size, *x.shape) if dim is None else x.movedim(dim, 0)
+
+
+def beside(dim: int | None, temperature: Tensor, scores: Tensor, scores_dim: int | None) -> Tensor:
+    """A temperature with the new dimension in front, and as many dimensions as the batch of the scores."""
+    if dim is None:
+        return temperature
+    moved = temperature.movedim(dim, 0)
+    rank = scores.dim() - 1 + (scores_dim is None)
+    return moved.reshape(moved.shape[0], *(1,) * (rank - moved.dim()), *moved.shape[1:])
 
 
 def _differentiated() -> bool:

@@ -22,27 +22,33 @@ import torch
 from torch import Tensor
 
 from softhot.kernels.parallel import run
-from softhot.kernels.philox import exponential
-from softhot.kernels.routes import compiled, needs_gradient, operator, route
-from softhot.kernels.temper import column, tempered
+from softhot.kernels.philox import exponential, new_seed, passing_seed
+from softhot.kernels.routes import beside, compiled, front, needs_gradient, operator, route
+from softhot.kernels.temper import by_row, column, tempered
 
 __all__ = ["Also", "one_hot_sample", "relaxed_sample", "sample_reference", "with_gradient_of"]
 
 Also = Literal["", "log", "hard", "straight"]
-_SMALL = 20_000  # elements
 
 
-def relaxed_sample(logits: Tensor, temperature: float | Tensor, seed: Tensor, also: Also = "") -> Any:
-    """z, or both z and log z, or the one-hot vector alone, with gradients."""
-    way = route(logits, temperature, seed)
+def relaxed_sample(
+    logits: Tensor,
+    temperature: float | Tensor,
+    seed: Tensor | None,
+    also: Also = "",
+    generator: torch.Generator | None = None,
+) -> Any:
+    """z, or both z and log z, or the one-hot vector alone, with gradients; without a seed, by one of the generator."""
+    way = route(logits, temperature)
     if way == "direct":
+        seed = passing_seed(generator) if seed is None else seed
         if needs_gradient(logits, temperature):
-            if not (also or seed.dim()) and isinstance(temperature, float) and logits.numel() < _SMALL:
-                return _small(logits, temperature, seed)
-            out = _Direct.apply(logits, temperature, seed, also)  # type: ignore[no-untyped-call]
+            out = _direct(logits, temperature, seed, also)
             return out[1] if also in ("hard", "straight") else out
         pair = _draw(logits, temperature, seed, also)
-    elif way == "reference":
+        return pair if also == "log" else pair[1] if also else pair[0]
+    seed = new_seed(logits.device, generator) if seed is None else seed
+    if way == "reference":
         pair = sample_reference(logits, temperature, seed, also)
     else:
         t = temperature if isinstance(temperature, Tensor) else logits.new_full((), temperature)
@@ -50,20 +56,11 @@ def relaxed_sample(logits: Tensor, temperature: float | Tensor, seed: Tensor, al
     return pair if also == "log" else pair[1] if also else pair[0]
 
 
-def _small(logits: Tensor, temperature: float, seed: Tensor) -> Tensor:
-    """The sample by torch's own derivatives, which are faster where little is computed."""
-    cpu = compiled("sampler_cpu")
-    if cpu is None:
-        return sample_reference(logits, temperature, seed, "")[0]
-    noise = logits.new_empty(logits.shape)
-    run(cpu.noise_body(logits.dtype), logits.shape, 1 / temperature, seed, noise)
-    return torch.add(noise, logits, alpha=1 / temperature).softmax(-1)
-
-
-def one_hot_sample(logits: Tensor, seed: Tensor) -> Tensor:
-    """The one-hot vector of the largest score, without gradient."""
-    if route(logits, seed) == "direct":
-        return _choose(logits, seed)
+def one_hot_sample(logits: Tensor, seed: Tensor | None, generator: torch.Generator | None = None) -> Tensor:
+    """The one-hot vector of the largest score, without gradient; without a seed, by one of the generator."""
+    if route(logits) == "direct":
+        return _choose(logits, passing_seed(generator) if seed is None else seed)
+    seed = new_seed(logits.device, generator) if seed is None else seed
     return torch.ops.softhot.one_hot_sample(logits.detach(), seed)
 
 
@@ -136,7 +133,7 @@ def _in_temperature(gradient: Tensor, soft: Tensor, log: Tensor | None, temperat
 
 def relaxed_sample_backward(soft: Tensor, a: Tensor | None, b: Tensor | None, temperature: float | Tensor) -> Tensor:
     """The gradient in the logits; see the module's docstring."""
-    if not torch.is_grad_enabled() and route(soft, a, b, temperature) == "direct":
+    if not torch.is_grad_enabled() and route(soft, a, b) == "direct":
         return _backward(soft, a, b, temperature)
     t = temperature if isinstance(temperature, Tensor) else soft.new_full((), temperature)
     return torch.ops.softhot.relaxed_sample_backward(soft, a, b, t)
@@ -159,14 +156,20 @@ class _Direct(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, a: Tensor | None, b: Tensor | None = None) -> Any:
-        soft, *rest = ctx.saved_tensors
         temperature, also = ctx.call
+        if not also and type(temperature) is float:
+            (soft,) = ctx.saved_tensors
+            return relaxed_sample_backward(soft, a, None, temperature), None, None, None
+        soft, *rest = ctx.saved_tensors
         if also in ("hard", "straight"):
             a, b = (b if a is None else a if b is None else a + b), None
         gradient = relaxed_sample_backward(soft, a, b, temperature)
         learned = ctx.needs_input_grad[1] and also != "straight"
         log = rest[0] if also == "log" else None
         return gradient, _in_temperature(gradient, soft, log, temperature) if learned else None, None, None
+
+
+_direct: Any = super(torch.autograd.Function, _Direct).apply  # without its search for transforms: the route has none
 
 
 # ---- operators -----------------------------------------------------------------------------------------------------
@@ -213,10 +216,14 @@ def _draw(logits: Tensor, temperature: float | Tensor, seed: Tensor, also: str) 
     cpu = compiled("sampler_cpu")
     if cpu is None:
         return sample_reference(logits.detach(), temperature, seed, also)
-    soft = torch.empty_like(logits, memory_format=torch.contiguous_format)
-    other = torch.empty_like(soft) if also else None
+    logits = logits.contiguous()
+    soft = torch.empty_like(logits)
+    other = torch.empty_like(logits) if also else None
     hard, log = (None, other) if also == "log" else (other, None)
-    _fill(cpu, logits, temperature, seed, soft, hard, log, also == "straight")
+    rate, rates = _rates(temperature, logits)
+    count, plain = seed.numel(), int(also == "straight")
+    seed, body = seed.contiguous(), cpu.sample_body(logits.dtype)
+    run(body, logits.shape, rate, count, plain, seed, logits, rates, soft, hard, log)
     return soft, other
 
 
@@ -226,7 +233,8 @@ def _choose(logits: Tensor, seed: Tensor) -> Tensor:
     if cpu is None:
         return _largest(_scores(logits.detach(), seed))
     hard = torch.empty_like(logits, memory_format=torch.contiguous_format)
-    _fill(cpu, logits, 1.0, seed, None, hard, None, False)
+    given = seed.numel(), 0, seed.contiguous(), logits.contiguous()
+    run(cpu.sample_body(logits.dtype), logits.shape, 1.0, *given, None, None, hard, None)
     return hard
 
 
@@ -236,33 +244,20 @@ def _backward(soft: Tensor, a: Tensor | None, b: Tensor | None, temperature: flo
     if cpu is None:
         t = temperature if isinstance(temperature, Tensor) else soft.new_full((), temperature)
         return _backward_reference(soft, a, b, t)
-    out = torch.empty_like(soft, memory_format=torch.contiguous_format)
-    parts = [None if x is None else x.contiguous() for x in (soft, a, b)]
+    soft = soft.contiguous()
+    a, b = a if a is None else a.contiguous(), b if b is None else b.contiguous()
+    out = torch.empty_like(soft)
     rate, rates = _rates(temperature, soft)
-    run(cpu.backward_body(soft.dtype), soft.shape, rate, *parts, rates, out)
+    run(cpu.backward_body(soft.dtype), soft.shape, rate, soft, a, b, rates, out)
     return out
-
-
-def _fill(
-    cpu: Any,
-    logits: Tensor,
-    temperature: float | Tensor,
-    seed: Tensor,
-    soft: Tensor | None,
-    hard: Tensor | None,
-    log: Tensor | None,
-    plain: bool,
-) -> None:
-    rate, rates = _rates(temperature, logits)
-    body = cpu.sample_body(logits.dtype)
-    run(body, logits.shape, rate, seed.numel(), plain, seed.contiguous(), logits.contiguous(), rates, soft, hard, log)
 
 
 def _rates(temperature: float | Tensor, logits: Tensor) -> tuple[float, Tensor | None]:
     """One over the temperature: one number for all rows, or one for each."""
-    if not isinstance(temperature, Tensor) or temperature.numel() == 1:
-        return 1 / float(temperature), None
-    return 0.0, temperature.to(logits.dtype).reciprocal().expand(logits.shape[:-1]).contiguous()
+    if type(temperature) is float:
+        return 1 / temperature, None
+    number, each = by_row(temperature, logits)
+    return (1 / number, None) if each is None else (0.0, each.reciprocal())
 
 
 @_sample_op.register_kernel("cuda")
@@ -327,29 +322,16 @@ _backward_op.register_autograd(_backward_gradient, setup_context=_backward_conte
 
 @_sample_op.register_vmap
 def _(info: Any, dims: Any, logits: Tensor, temperature: Tensor, seed: Tensor, also: str) -> Any:
-    batched = _front(info, dims[0], logits), _beside(dims[1], temperature, logits, dims[0]), _front(info, dims[2], seed)
+    batched = front(info, dims[0], logits), beside(dims[1], temperature, logits, dims[0]), front(info, dims[2], seed)
     return _sample_op(*batched, also), (0, 0 if also else None)
 
 
 @_choose_op.register_vmap
 def _(info: Any, dims: Any, logits: Tensor, seed: Tensor) -> Any:
-    return _choose_op(_front(info, dims[0], logits), _front(info, dims[1], seed)), 0
+    return _choose_op(front(info, dims[0], logits), front(info, dims[1], seed)), 0
 
 
 @_backward_op.register_vmap
 def _(info: Any, dims: Any, soft: Tensor, a: Tensor | None, b: Tensor | None, temperature: Tensor) -> Any:
-    parts = [None if x is None else _front(info, d, x) for x, d in zip((soft, a, b), dims, strict=False)]
-    return _backward_op(*parts, _beside(dims[3], temperature, soft, dims[0])), 0
-
-
-def _front(info: Any, dim: int | None, x: Tensor) -> Tensor:
-    return x.expand(info.batch_size, *x.shape) if dim is None else x.movedim(dim, 0)
-
-
-def _beside(dim: int | None, temperature: Tensor, scores: Tensor, scores_dim: int | None) -> Tensor:
-    """A temperature with the new dimension in front, and as many dimensions as the batch of the scores."""
-    if dim is None:
-        return temperature
-    moved = temperature.movedim(dim, 0)
-    rank = scores.dim() - 1 + (scores_dim is None)
-    return moved.reshape(moved.shape[0], *(1,) * (rank - moved.dim()), *moved.shape[1:])
+    parts = [None if x is None else front(info, d, x) for x, d in zip((soft, a, b), dims, strict=False)]
+    return _backward_op(*parts, beside(dims[3], temperature, soft, dims[0])), 0

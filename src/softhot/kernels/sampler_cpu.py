@@ -17,11 +17,11 @@ import torch
 from numba import cfunc, njit, types
 from numba.extending import overload
 
-from softhot.kernels.compiled import FAST, SIGNATURE, SUMS, array, bits, exp, job, log, next_piece
+from softhot.kernels.compiled import FAST, SIGNATURE, SUMS, array, bits, exp, job, log, next_piece, of_rows
 from softhot.kernels.parallel import HEADER
 from softhot.kernels.philox_cpu import BLOCK, LANES, exponential, words_of
 
-__all__ = ["backward_body", "noise_body", "sample_body"]
+__all__ = ["backward_body", "highest", "sample_body"]
 
 _u32, _u64, _i32, _i64, _f32, _f64 = np.uint32, np.uint64, np.int32, np.int64, np.float32, np.float64
 _SHORT = _u64(16)  # classes from which integers are faster
@@ -71,7 +71,7 @@ def _unsorted_of(pattern):
 
 
 @njit(forceinline=True, **FAST)
-def _largest(scores, base, classes):
+def highest(scores, base, classes):
     """The largest score of a row, or anything if a score is NaN."""
     if classes < _SHORT:
         largest = scores[base]
@@ -116,7 +116,7 @@ def _mark(scores, hard, classes):
     one, zero = scores.dtype.type(1), scores.dtype.type(0)
     for r in range(scores.size // classes):
         base, count = _u64(r) * classes, zero
-        largest = _largest(scores, base, classes)
+        largest = highest(scores, base, classes)
         for k in range(classes):
             hard[base + k] = one if scores[base + k] == largest else zero
             count += zero if scores[base + k] < largest else one  # NaN counts
@@ -128,7 +128,7 @@ def _mark(scores, hard, classes):
 def _shift(scores, rates, classes):
     for r in range(scores.size // classes):
         base, rate = _u64(r) * classes, rates[r if rates.size > 1 else 0]
-        largest = _largest(scores, base, classes)
+        largest = highest(scores, base, classes)
         for k in range(classes):
             scores[base + k] = (scores[base + k] - largest) * rate
 
@@ -216,20 +216,6 @@ def _sample(seeds, logits, rates, soft, hard, log_soft, plain, classes, first, l
 
 
 @njit(**SUMS)
-def _noise(seed, rate, out, first, last):
-    noise, words, more = np.empty(BLOCK, out.dtype), np.empty(BLOCK, _u32), np.empty(BLOCK, _u32)
-    for block in range(first // BLOCK, (last - 1) // BLOCK + 1):
-        origin = block * BLOCK
-        a, b = max(first, origin), min(last, origin + BLOCK)
-        lanes = min(LANES, out.size - origin)
-        words_of(words, lanes, block, _u64(0), seed)
-        exponential(noise[: b - a], words, more, a - origin, block, lanes, seed)
-        part = out[a:b]
-        for i in range(part.size):
-            part[i] = -log(noise[i]) * rate
-
-
-@njit(**SUMS)
 def _backward(soft, gradient, log_gradient, rates, out, classes, first, last):
     """The gradient in the logits, from those in soft and in log; one of the two may be empty."""
     zero, classes = soft.dtype.type(0), _u64(classes)
@@ -256,22 +242,12 @@ def _backward(soft, gradient, log_gradient, rates, out, classes, first, last):
 
 
 @njit(**SUMS)
-def _rates(rate, address, rows, zero):
-    """The rates of all rows, or one for all."""
-    if address:
-        return array(address, rows, zero)
-    one = np.empty(1, array(0, 0, zero).dtype)
-    one[0] = bits(rate)
-    return one
-
-
-@njit(**SUMS)
 def _sample_pieces(pointer, zero):
     """Arguments: rate; number of seeds; plain; seeds, logits, rates, soft, hard, log."""
     work = job(pointer, 9)
     rows, classes = work[2], work[3]
     size, here = rows * classes, work[HEADER:]
-    rates = _rates(here[0], here[5], rows, zero)
+    rates = of_rows(here[0], here[5], rows, zero)
     first, last = next_piece(pointer)
     while first < last:
         _sample(
@@ -290,25 +266,12 @@ def _sample_pieces(pointer, zero):
 
 
 @njit(**SUMS)
-def _noise_pieces(pointer, zero):
-    """Arguments: rate, seed, out."""
-    work = job(pointer, 3)
-    rows, classes, here = work[2], work[3], work[HEADER:]
-    rate, seed = _rates(here[0], 0, 1, zero)[0], array(here[1], 1, _i64(0))[0]
-    out = array(here[2], rows * classes, zero)
-    first, last = next_piece(pointer)
-    while first < last:
-        _noise(seed, rate, out, first * classes, last * classes)
-        first, last = next_piece(pointer)
-
-
-@njit(**SUMS)
 def _backward_pieces(pointer, zero):
     """Arguments: rate; soft, gradient, gradient in log, rates, out."""
     work = job(pointer, 6)
     rows, classes = work[2], work[3]
     size, here = rows * classes, work[HEADER:]
-    rates = _rates(here[0], here[4], rows, zero)
+    rates = of_rows(here[0], here[4], rows, zero)
     first, last = next_piece(pointer)
     while first < last:
         _backward(
@@ -332,14 +295,6 @@ def _sample_double(pointer):
     _sample_pieces(pointer, _f64(0))
 
 
-def _noise_single(pointer):
-    _noise_pieces(pointer, _f32(0))
-
-
-def _noise_double(pointer):
-    _noise_pieces(pointer, _f64(0))
-
-
 def _backward_single(pointer):
     _backward_pieces(pointer, _f32(0))
 
@@ -352,12 +307,6 @@ def _backward_double(pointer):
 def sample_body(dtype: torch.dtype) -> Any:
     """The compiled sampler of a dtype, for `parallel.run`."""
     return _body(dtype, _sample_single, _sample_double)
-
-
-@lru_cache
-def noise_body(dtype: torch.dtype) -> Any:
-    """The compiled Gumbel noise of a dtype."""
-    return _body(dtype, _noise_single, _noise_double)
 
 
 @lru_cache

@@ -6,7 +6,7 @@ import math
 
 from torch import Tensor
 
-__all__ = ["column", "tempered"]
+__all__ = ["by_row", "column", "tempered"]
 
 
 def tempered(scores: Tensor, temperature: float | Tensor) -> Tensor:
@@ -24,3 +24,10 @@ def tempered(scores: Tensor, temperature: float | Tensor) -> Tensor:
 def column(temperature: float | Tensor) -> float | Tensor:
     """The temperature with a dimension for the classes."""
     return temperature[..., None] if isinstance(temperature, Tensor) else temperature
+
+
+def by_row(temperature: float | Tensor, scores: Tensor) -> tuple[float, Tensor | None]:
+    """The temperature of all rows of the scores; or none, 0, and one for each row."""
+    if not isinstance(temperature, Tensor) or temperature.numel() == 1:
+        return float(temperature), None
+    return 0.0, temperature.detach().to(scores.dtype).expand(scores.shape[:-1]).contiguous()

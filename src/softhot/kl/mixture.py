@@ -46,13 +46,9 @@ class _OfMixture(Term, ABC):
             )
 
     def value(self, logits: Tensor, prior_logits: Tensor, temperature: float | Tensor) -> Tensor:
-        z, weight = _mixture(logits, temperature).points()
-        ratio = self.log_q(z, logits, temperature) - self.log_p(z, prior_logits, temperature)
-        return (weight[..., None] * ratio).sum(0)
-
-    def expected_log_q(self, logits: Tensor, temperature: float | Tensor) -> Tensor:
-        z, weight = _mixture(logits, temperature).points()
-        return (weight[..., None] * self.log_q(z, logits, temperature)).sum(0)
+        # log p is linear in z
+        mean = _mixture(logits, temperature).mean
+        return self.expected_log_q(logits, temperature) - self.log_p(mean, prior_logits, temperature)
 
 
 @dataclass(frozen=True)
@@ -74,6 +70,9 @@ class Mixture(_OfMixture):
     def log_p(self, z: Tensor, prior_logits: Tensor, temperature: float | Tensor) -> Tensor:
         return log_mass(z, prior_logits).sum(-1, keepdim=True)
 
+    def expected_log_q(self, logits: Tensor, temperature: float | Tensor) -> Tensor:
+        return -_mixture(logits, temperature).entropy()[..., None]
+
 
 @dataclass(frozen=True)
 class ProductOfMixtures(_OfMixture):
@@ -89,11 +88,18 @@ class ProductOfMixtures(_OfMixture):
     bounds: ClassVar[dict[Sample, str | None]] = {"hard": None, "soft": None}
 
     def log_q(self, z: Tensor, logits: Tensor, temperature: float | Tensor) -> Tensor:
-        alone = MixtureOfDiscreteFlows.of_deltas(logits.movedim(-2, -3)[..., None, :], float(temperature))
-        return alone.log_prob(z[..., None, :])
+        return _mixture(_alone(logits), temperature).log_prob(z[..., None, :])
 
     def log_p(self, z: Tensor, prior_logits: Tensor, temperature: float | Tensor) -> Tensor:
         return log_mass(z, prior_logits)
+
+    def expected_log_q(self, logits: Tensor, temperature: float | Tensor) -> Tensor:
+        return -_mixture(_alone(logits), temperature).entropy()
+
+
+def _alone(logits: Tensor) -> Tensor:
+    """The logits of N mixtures of one variable each, of shape (*batch, N, B, 1, K)."""
+    return logits.movedim(-2, -3)[..., None, :]
 
 
 def _mixture(logits: Tensor, temperature: float | Tensor) -> MixtureOfDiscreteFlows:

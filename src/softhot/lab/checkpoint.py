@@ -1,4 +1,7 @@
-"""Checkpoints: the weights and the optimiser's state as safetensors, which hold numbers and cannot run code."""
+"""Checkpoints: the weights, what the estimator has learned, and the state of their optimisers.
+
+They are safetensors, which hold numbers and cannot run code.
+"""
 
 from __future__ import annotations
 
@@ -8,26 +11,42 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from softhot import __version__
 from softhot.lab.config import Config
 from softhot.lab.files import replace
 from softhot.lab.training import Run
+from softhot.problems.data import load as load_images
+from softhot.problems.data import prepare
 
-__all__ = ["restore", "save"]
+__all__ = ["load", "restore", "save"]
 
 
 def save(run: Run, path: Path) -> None:
     """Write the state of a run."""
     from safetensors.torch import save_file
 
-    tensors = {f"model.{name}": value for name, value in run.model.state_dict().items()}
-    for index, state in run.optimiser.state_dict()["state"].items():
-        tensors |= {f"optimiser.{index}.{name}": value for name, value in state.items()}
-    tensors = {name: value.contiguous() for name, value in tensors.items()}
+    tensors: dict[str, Tensor] = {}
+    for prefix, module in _modules(run).items():
+        tensors |= {f"{prefix}.{name}": value.contiguous() for name, value in module.state_dict().items()}
+    for prefix, optimiser in _optimisers(run).items():
+        for index, state in optimiser.state_dict()["state"].items():
+            tensors |= {f"{prefix}.{index}.{name}": value.contiguous() for name, value in state.items()}
     about = {"softhot": __version__, "config": json.dumps(run.config.to_json()), "epoch": str(run.epoch)}
     replace(path, lambda beside: save_file(tensors, beside, metadata=about))
+
+
+def load(path: Path) -> Run:
+    """The run of a checkpoint, in its state.
+
+    Raises:
+        ValueError: If the file is missing or broken, or the data of the run cannot be read.
+    """
+    config = _config(_read(path)[1])
+    run = Run(config, prepare(load_images(config.data), config.binarise))
+    restore(run, path)
+    return run
 
 
 def restore(run: Run, path: Path) -> None:
@@ -38,7 +57,7 @@ def restore(run: Run, path: Path) -> None:
             go on from a shorter one, if its temperature is constant.
     """
     tensors, about = _read(path)
-    theirs, ours = Config.from_json(json.loads(about["config"])), run.config
+    theirs, ours = _config(about), run.config
     if theirs.final_temperature is None:
         theirs = dataclasses.replace(theirs, epochs=ours.epochs)
     different = [
@@ -48,21 +67,38 @@ def restore(run: Run, path: Path) -> None:
     ]
     if different:
         raise ValueError(f"{str(path)!r} is the checkpoint of another run ({'; '.join(different)}).")
-    model = {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, value in tensors.items():
-        if name.startswith("optimiser."):
-            _, index, key = name.split(".")
-            state.setdefault(int(index), {})[key] = value
     try:
-        run.model.load_state_dict(model)
-        run.optimiser.load_state_dict({**run.optimiser.state_dict(), "state": state})
+        for prefix, module in _modules(run).items():
+            module.load_state_dict(_within(tensors, prefix))
+        for prefix, optimiser in _optimisers(run).items():
+            state: dict[int, dict[str, Tensor]] = {}
+            for name, value in _within(tensors, prefix).items():
+                index, key = name.split(".")
+                state.setdefault(int(index), {})[key] = value
+            optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
     except (RuntimeError, ValueError, KeyError) as error:
         summary = str(error).splitlines()[0].rstrip(":")
         raise ValueError(f"{str(path)!r} holds the weights of another model ({summary}).") from None
     run.epoch = int(about["epoch"])
     if run.epoch > ours.epochs:
         raise ValueError(f"{str(path)!r} has {run.epoch} epochs already; use --epochs {run.epoch} or more.")
+
+
+def _config(about: dict[str, Any]) -> Config:
+    return Config.from_json(json.loads(about["config"]))
+
+
+def _modules(run: Run) -> dict[str, nn.Module]:
+    return {"model": run.model, "control": run.learner.control}
+
+
+def _optimisers(run: Run) -> dict[str, torch.optim.Optimizer]:
+    found = {"optimiser": run.optimiser, "control_optimiser": run.learner.optimiser}
+    return {prefix: optimiser for prefix, optimiser in found.items() if optimiser is not None}
+
+
+def _within(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(f"{prefix}."): value for name, value in tensors.items() if name.startswith(f"{prefix}.")}
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

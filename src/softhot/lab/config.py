@@ -13,9 +13,10 @@ import torch
 
 from softhot import __version__
 from softhot.bounds import Objective, incompatible
-from softhot.estimators import Estimator, estimator
+from softhot.estimators import BASELINES, Estimator, estimator
 from softhot.functional import Schedule, schedule
 from softhot.kl import ALIASES, Relaxed, Term, term
+from softhot.lab.seeds import stream
 from softhot.names import unknown
 
 __all__ = ["LARGER", "OPTIMISERS", "Config", "make_estimator"]
@@ -47,6 +48,7 @@ class Config:
         learned_prior: whether the prior is learned, or uniform.
         estimator: a name of :data:`softhot.estimators.ESTIMATORS`.
         samples: its number of draws, where it has one; its own default if not given.
+        baseline: a name of :data:`softhot.estimators.BASELINES`, where it has one; its own default if not given.
         components: its number of flows, where it is a mixture of them.
         term: a name of :data:`softhot.kl.TERMS`.
         temperature: of the estimator, where it has one.
@@ -55,6 +57,7 @@ class Config:
         prior_temperature: of the relaxed prior; the posterior's if not given.
         optimiser: "adam" or "radam".
         learning_rate: of the optimiser.
+        control_learning_rate: of Adam, which trains what the estimator learns: a baseline, a control variate.
         batch_size: images per step.
         epochs: passes through the training images.
         seed: of the weights, the order of the images and the noise.
@@ -75,6 +78,7 @@ class Config:
     learned_prior: bool = False
     estimator: str = "gumbel-softmax"
     samples: int | None = None
+    baseline: str | None = None
     components: int = 8
     term: str = "categorical"
     temperature: float = 1.0
@@ -83,6 +87,7 @@ class Config:
     prior_temperature: float | None = None
     optimiser: str = "adam"
     learning_rate: float = 8e-3
+    control_learning_rate: float = 3e-2
     batch_size: int = 100
     epochs: int = 30
     seed: int = 0
@@ -94,20 +99,28 @@ class Config:
         _at_least("classes", self.classes, 2)
         for width in self.hidden:
             _at_least("hidden", width, 1)
-        for name in ("temperature", "final_temperature", "prior_temperature", "learning_rate"):
+        for name in ("temperature", "final_temperature", "prior_temperature", "learning_rate", "control_learning_rate"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise ValueError(f"{name}={value} is not a positive finite number; use {name}=1.0, for example.")
         if self.optimiser not in OPTIMISERS:
             raise unknown("optimiser", self.optimiser, OPTIMISERS)
+        if self.baseline is not None and self.baseline not in BASELINES:
+            raise unknown("baseline", self.baseline, BASELINES)
         self.temperatures(1)
         reason = incompatible(self.make_estimator(self.temperature), self.make_term(), self.latents, self.classes)
         if reason:
             raise ValueError(f"estimator {self.estimator!r} and KL term {self.term!r} do not go together: {reason}.")
 
     def make_estimator(self, temperature: float) -> Estimator:
-        """The estimator at a temperature, where it has one."""
-        return make_estimator(self.estimator, temperature, self.samples, self.components)
+        """The estimator at a temperature, where it has one, with nothing learned yet."""
+        given = {
+            "temperature": temperature,
+            "samples": self.samples,
+            "baseline": self.baseline,
+            "components": self.components,
+        }
+        return make_estimator(self.estimator, self.latents, self.classes, seed=self.seed, **given)
 
     def make_term(self) -> Term:
         """The KL term, with the prior's temperature where it has one."""
@@ -137,7 +150,8 @@ class Config:
         heat = f"{self.temperature:g}" + ("" if self.final_temperature is None else f"→{self.final_temperature:g}")
         draws = "" if self.samples is None else f" n={self.samples}"
         draws += f" B={self.components}" if estimator(self.estimator).mixture else ""
-        return f"{self.estimator}{draws}{f' t={heat}' if self.tempered else ''} + {self.term}"
+        base = "" if self.baseline is None else f" {self.baseline} baseline"
+        return f"{self.estimator}{base}{draws}{f' t={heat}' if self.tempered else ''} + {self.term}"
 
     @property
     def id(self) -> str:
@@ -174,22 +188,29 @@ class Config:
         return cls(**{**value, **({"hidden": tuple(value["hidden"])} if "hidden" in value else {})})
 
 
-def make_estimator(
-    name: str, temperature: float | None, samples: int | None, components: int | None = None
-) -> Estimator:
-    """The estimator of a name, with the temperature, number of draws and of components that it has and that are given.
+def make_estimator(name: str, latents: int, classes: int, *, seed: int = 0, **given: Any) -> Estimator:
+    """The estimator of a name for N variables of K classes, with those of the settings that it has.
+
+    Arguments:
+        name: of :data:`softhot.estimators.ESTIMATORS`.
+        latents, classes: N and K.
+        seed: of the first weights of what it learns.
+        given: settings; those that are None, or that the estimator does not have, are left out.
 
     Raises:
-        ValueError: If the name is unknown, or the estimator refuses a number.
+        ValueError: If the name is unknown, or the estimator refuses a setting.
 
     Example:
-        >>> make_estimator("straight-through", 0.5, 3)
+        >>> make_estimator("straight-through", 2, 4, samples=3, temperature=0.5)
         StraightThrough(samples=3)
     """
     cls = estimator(name)
-    given = {"temperature": temperature, "samples": samples, "components": components}
     own = {item.name for item in dataclasses.fields(cls)}
-    return cls(**{name: value for name, value in given.items() if name in own and value is not None})
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(stream(seed, "control").initial_seed())
+        return cls.of_size(
+            latents, classes, **{key: value for key, value in given.items() if key in own and value is not None}
+        )
 
 
 def _at_least(name: str, value: int, low: int) -> None:

@@ -84,7 +84,7 @@ def encoder(arms: Sequence[Arm]) -> Figure:
         [(arm, part.encoder) for arm in arms if (part := getattr(arm, stage)).encoder.bias.count] for stage in _STAGES
     ]
     gradients = [gradient for stage in stages for _, gradient in stage]
-    low = _floor(gradient.bias.mean for gradient in gradients), _floor(gradient.variance.mean for gradient in gradients)
+    low = floor(gradient.bias.mean for gradient in gradients), floor(gradient.variance.mean for gradient in gradients)
     for name, mark in marks(arms).items():
         for axis, stage in zip(("", "2"), stages, strict=True):
             own = [(arm, gradient) for arm, gradient in stage if arm.estimator == name]
@@ -355,7 +355,7 @@ def _lines(*lines: str) -> str:
     return "<br>".join(html.escape(line) for line in lines)
 
 
-def _floor(values: Iterable[float]) -> float:
+def floor(values: Iterable[float]) -> float:
     """Where what is zero, or next to it, is drawn on a logarithmic axis: half of the power of ten below the rest."""
     return 0.5 * 10.0 ** math.floor(math.log10(min((value for value in values if value > 1e-4), default=1.0)))
 

@@ -1,157 +1,99 @@
-r"""How good a gradient is: bias, variance and cosine against the exact gradient of the discrete ELBO.
+"""Gradients drawn, and held against the truth: exact by enumeration, or the mean of many unbiased draws.
 
-For M draws g of a gradient whose truth is g*:
-
-- bias: :math:`\|E g - g^*\| / \|g^*\|`, from the mean of the draws, its square corrected for the variance of that mean
-  and so around zero for an unbiased gradient; that square over its standard error, z, tells bias from noise;
-- variance: :math:`\operatorname{tr} \operatorname{Cov}(g) / \|g^*\|^2`;
-- cosine: the mean of cos(g, g*) over the draws, and cos(E g, g*);
-- signal to noise: :math:`\|E g\| / \sqrt{\operatorname{tr} \operatorname{Cov}(g)}`, its square likewise corrected.
+What is measured of them is defined in :mod:`softhot.lab.quality`. The encoder (before the sample) and the decoder
+(after it) are measured apart. The draws are of what is optimised: an estimator and a KL term together, so that a term
+other than the categorical one counts as bias.
 
 Of a mixture of discrete flows the configurations are constant in the logits almost everywhere, and so the true gradient
 to the encoder is zero: nothing can be said of it relative to that.
-
-The encoder (before the sample) and the decoder (after it) are measured apart. The draws are of what a run optimises:
-its estimator and its KL term together, so that a term other than the categorical one counts as bias.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+import statistics
+import time
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
 
-from softhot.bounds import Objective
-from softhot.estimators import Exact, LeaveOneOut, MixtureOfDiscreteFlows
-from softhot.kl import Mixture
+from softhot.estimators import Estimator, Exact, LeaveOneOut
+from softhot.lab.learner import held
+from softhot.lab.quality import BLOCKS, Quality, Tally, Truth
 from softhot.lab.seeds import stream
-from softhot.lab.training import objective_of
-from softhot.problems.vae import CategoricalVAE
+from softhot.lab.targets import Target
 
-__all__ = ["Quality", "Reference", "measure", "quality", "reference"]
+__all__ = ["Measurement", "Reference", "measure", "reference"]
 
-_BLOCKS = 16  # of the jackknife
-_ROUNDING = 1e-8  # of the squared relative bias, in float32
-
-
-@dataclass(frozen=True)
-class Quality:
-    """The numbers of the module's docstring, with jackknife standard errors of bias and cosine."""
-
-    bias: float
-    bias_se: float
-    bias_z: float
-    variance: float
-    cosine: float
-    cosine_se: float
-    cosine_of_mean: float
-    snr: float
+_SAMPLES = 16  # of leave-one-out, for one draw of a reference
 
 
 @dataclass(frozen=True)
 class Reference:
-    """The true gradient by part, the variance of what stands for it (zero if exact), and how it was found."""
+    """What stands for the true gradient, by part, and how it was found."""
 
-    gradient: dict[str, Tensor]
-    variance: dict[str, float]
+    parts: dict[str, Truth]
     how: str
 
 
-def reference(model: CategoricalVAE, x: Tensor, *, seed: int = 0, limit: int = 2**14, draws: int = 400) -> Reference:
-    """The gradient of the mean discrete ELBO of images: exact, or the mean of many unbiased draws.
+@dataclass(frozen=True)
+class Measurement:
+    """The quality of a gradient by part, the number of draws, and the median time that one took."""
+
+    parts: dict[str, Quality]
+    draws: int
+    seconds: float
+
+
+def reference(target: Target, *, seed: int = 0, limit: int = 2**14, draws: int = 400) -> Reference:
+    """The true gradient of a target: exact, or the mean of many unbiased draws.
 
     Arguments:
-        model: the model, at the weights in question.
-        x: images, of shape (n, D).
+        target: such as :class:`softhot.lab.targets.VaeTarget`.
         seed: of the draws, where enumeration is beyond the limit.
         limit: the largest number of configurations that is enumerated.
-        draws: of leave-one-out with 16 samples each, otherwise.
+        draws: of leave-one-out with 16 samples each, otherwise; rounded up to a multiple of 16.
     """
-    if model.components is not None:
-        mixture = Objective(MixtureOfDiscreteFlows(model.components), Mixture())
-        exact = _draw(model, mixture, x, stream(seed, "reference"))
-        exact["encoder"] = torch.zeros_like(exact["encoder"])
-        return Reference(exact, dict.fromkeys(exact, 0.0), "exact")
-    if model.classes**model.latents <= limit:
-        exact = _draw(model, Objective(Exact(limit=limit)), x, stream(seed, "reference"))
-        return Reference(exact, dict.fromkeys(exact, 0.0), "exact")
-    objective = Objective(LeaveOneOut(samples=16))
-    many = _draws(model, objective, x, draws, stream(seed, "reference"))
+    exact = target.exact(limit)
+    if exact is not None:
+        return Reference({part: Truth(gradient) for part, gradient in exact.items()}, "exact")
+    target, noise, each = target.discrete(), stream(seed, "reference", device=target.device), -(-draws // BLOCKS)
+    sums: dict[str, list[torch.Tensor]] = {part: [] for part in target.parts}
+    for _ in range(BLOCKS):
+        many = [target.draw(LeaveOneOut(samples=_SAMPLES), noise) for _ in range(each)]
+        for part, blocks in sums.items():
+            blocks.append(
+                sum((one[part].to(torch.float64) for one in many), torch.zeros((), device=target.device)) / each
+            )
+    stacked = {part: torch.stack(blocks) for part, blocks in sums.items()}
     return Reference(
-        {part: value.mean(0) for part, value in many.items()},
-        {part: value.var(0).sum().item() / draws for part, value in many.items()},
-        f"leave-one-out, {draws} x 16 draws",
+        {part: Truth(blocks.mean(0), blocks) for part, blocks in stacked.items()},
+        f"leave-one-out, {each * BLOCKS} x {_SAMPLES} draws",
     )
 
 
-def measure(
-    model: CategoricalVAE, objective: Objective, x: Tensor, truth: Reference, *, draws: int = 64, seed: int = 0
-) -> dict[str, Quality]:
-    """The quality of an objective's gradient, for "encoder" and "decoder"."""
-    if objective.estimator.mixture or (isinstance(objective.estimator, Exact) and objective.term.exact):
-        draws = _BLOCKS  # there is no noise in it
-    many = _draws(model, objective, x, draws, stream(seed, "gradient"))
-    return {part: quality(value, truth.gradient[part], truth.variance[part]) for part, value in many.items()}
-
-
-def quality(draws: Tensor, truth: Tensor, truth_variance: float = 0.0) -> Quality:
-    """The numbers of the module's docstring, from draws of shape (M, P) and the truth of shape (P,).
+def measure(target: Target, estimator: Estimator, truth: Reference, *, draws: int = 64, seed: int = 0) -> Measurement:
+    """The quality of an estimator's gradient; what the estimator has learned is used, and kept as it is.
 
     Raises:
         ValueError: If there are too few draws for a standard error.
-
-    Example:
-        >>> import torch
-        >>> quality(torch.ones(16, 3), torch.ones(3)).cosine
-        1.0
     """
-    if len(draws) < _BLOCKS:
-        raise ValueError(f"{len(draws)} draws are too few for a standard error; use {_BLOCKS} or more.")
-    draws, truth = draws.to(torch.float64), truth.to(torch.float64)
-    norm = truth.norm().item()
-    if norm == 0 or not math.isfinite(norm):
-        return Quality(*(math.nan,) * 8)
-    cosines = nn.functional.cosine_similarity(draws, truth[None], dim=-1)
-    mean = draws.mean(0)
-    spread = draws.var(0).sum().item()
-
-    def squared_bias(part: Tensor) -> float:
-        noise: float = part.var(0).sum().item() / len(part) + truth_variance
-        return float(((part.mean(0) - truth).square().sum().item() - noise) / norm**2)
-
-    squared, squared_se = squared_bias(draws), _jackknife(squared_bias, draws)
-    signal = max(mean.square().sum().item() - spread / len(draws), 0.0)
-    return Quality(
-        bias=math.sqrt(max(squared, 0.0)),
-        bias_se=squared_se / (2 * math.sqrt(max(squared, squared_se, _ROUNDING))),
-        bias_z=squared / squared_se if max(squared, squared_se) > _ROUNDING else 0.0,
-        variance=spread / norm**2,
-        cosine=min(cosines.mean().item(), 1.0),
-        cosine_se=cosines.std().item() / math.sqrt(len(draws)),
-        cosine_of_mean=nn.functional.cosine_similarity(mean, truth, dim=-1).item(),
-        snr=math.sqrt(signal / spread) if spread > 0 else math.inf,
-    )
+    tallies = {part: Tally(one) for part, one in truth.parts.items()}
+    noise, seconds = stream(seed, "gradient", device=target.device), []
+    if isinstance(estimator, Exact) or estimator.mixture:
+        draws = 2 * BLOCKS  # there is no noise in it
+    with held(estimator):
+        target.draw(estimator, stream(seed, "warm", device=target.device))  # what is compiled or cached is so now
+        for _ in range(draws):
+            start = _now(target.device)
+            gradient = target.draw(estimator, noise)
+            seconds.append(_now(target.device) - start)
+            for part, tally in tallies.items():
+                tally.add(gradient[part])
+    found = {part: tally.quality() for part, tally in tallies.items()}
+    return Measurement(found, draws, statistics.median(seconds))
 
 
-def _jackknife(statistic: Callable[[Tensor], float], draws: Tensor) -> float:
-    blocks = draws.tensor_split(_BLOCKS)
-    left = [statistic(torch.cat([*blocks[:i], *blocks[i + 1 :]])) for i in range(_BLOCKS)]
-    centre = sum(left) / _BLOCKS
-    return math.sqrt((_BLOCKS - 1) / _BLOCKS * math.fsum((value - centre) ** 2 for value in left))
-
-
-def _draws(
-    model: CategoricalVAE, objective: Objective, x: Tensor, draws: int, generator: torch.Generator
-) -> dict[str, Tensor]:
-    many = [_draw(model, objective, x, generator) for _ in range(draws)]
-    return {part: torch.stack([one[part] for one in many]) for part in many[0]}
-
-
-def _draw(model: CategoricalVAE, objective: Objective, x: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-    parts = {"encoder": list(model.encoder.parameters()), "decoder": list(model.decoder.parameters())}
-    value = objective_of(model, objective, x, generator).mean()
-    gradients = iter(torch.autograd.grad(value, [*parts["encoder"], *parts["decoder"]]))
-    return {part: torch.cat([next(gradients).flatten() for _ in own]) for part, own in parts.items()}
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)  # what was launched is done
+    return time.perf_counter()

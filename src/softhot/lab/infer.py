@@ -31,12 +31,13 @@ from torch import Tensor
 
 from softhot import __version__
 from softhot.distributions import MixtureOfDiscreteFlows, OneHotCategorical
-from softhot.estimators import ESTIMATORS, Estimator, Exact
+from softhot.estimators import ESTIMATORS, Controlled, Estimator, Exact
 from softhot.inference import Fit, boosting, likeliest, mean_field, shifted_deltas, variational
 from softhot.lab.config import OPTIMISERS, make_estimator
-from softhot.lab.descent import learning, unsuited
 from softhot.lab.files import make_folder, read_json, write_csv, write_json
+from softhot.lab.learner import Learner
 from softhot.lab.seeds import stream
+from softhot.lab.targets import unsuited
 from softhot.names import unknown
 from softhot.problems import BayesianNetwork
 from softhot.problems.data.shared import shared
@@ -108,10 +109,10 @@ class Plan:
                 "floor=-20.0, for example."
             )
         for method in self.methods:
-            one = self.estimator(method)
+            one = self.estimator(method) if method in ESTIMATORS else None
             reason = None if one is None or isinstance(one, Exact) else unsuited(one, self.target, self.model.logits)
             if reason:
-                raise ValueError(f"method {method!r} and network {self.network!r} do not go together: {reason}")
+                raise ValueError(f"method {method!r} and network {self.network!r} do not go together: {reason}.")
 
     @cached_property
     def model(self) -> BayesianNetwork:
@@ -131,9 +132,10 @@ class Plan:
         """What is climbed: the logarithm of the joint probability, with the floor for that of zero."""
         return self.model.log_joint(z, self.floor)
 
-    def estimator(self, method: str) -> Estimator | None:
-        """The estimator of a method, with the plan's settings; None for a method that has none."""
-        return make_estimator(method, self.temperature, self.samples) if method in ESTIMATORS else None
+    def estimator(self, method: str) -> Estimator:
+        """The estimator of a method that has one, with the plan's settings."""
+        given: dict[str, Any] = {"temperature": self.temperature, "samples": self.samples}
+        return make_estimator(method, *self.model.logits.shape, seed=self.seed, **given)
 
     def settings(self) -> dict[str, Any]:
         """What a posterior depends on beside its method."""
@@ -282,22 +284,22 @@ def _coordinates(plan: Plan, method: str, watch: Watch) -> tuple[Tensor, int | N
 
 def _climb(plan: Plan, method: str, watch: Watch) -> tuple[Tensor, int | None, str]:
     model, noise = plan.model, stream(plan.seed, "infer", method)
-    estimator = make_estimator(method, plan.temperature, plan.samples)
+    estimator = plan.estimator(method)
     exact = isinstance(estimator, Exact)
-    estimate, learned = learning(estimator)
+    learner = Learner(estimator, plan.learning_rate)
+    estimate = estimator.learn if isinstance(estimator, Controlled) else estimator
     free = torch.randn(plan.restarts, *model.logits.shape, dtype=torch.float64, generator=noise).requires_grad_()
-    optimisers = [OPTIMISERS[plan.optimiser](each, lr=plan.learning_rate) for each in ([free], learned) if each]
+    optimiser = OPTIMISERS[plan.optimiser]([free], lr=plan.learning_rate)
     for step in range(plan.steps):
-        for optimiser in optimisers:
-            optimiser.zero_grad()
+        optimiser.zero_grad()
         logits = free + model.logits
         if exact:
             value = plan.target(logits.softmax(-1))
         else:
             value = estimate(plan.target, logits.expand(plan.batch_size, *logits.shape), generator=noise).mean(0)
         (-(value + _entropy(logits))).sum().backward()
-        for optimiser in optimisers:
-            optimiser.step()
+        optimiser.step()
+        learner.step()
         if step % max(1, plan.steps // RECORDS) == 0:
             watch(method, step / plan.steps)
     found = (free + model.logits).detach()

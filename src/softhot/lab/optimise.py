@@ -20,11 +20,11 @@ import torch
 from torch import Tensor
 
 from softhot import __version__
-from softhot.estimators import Estimator, Exact
+from softhot.estimators import Controlled, Estimator, Exact
 from softhot.lab.config import OPTIMISERS, make_estimator
-from softhot.lab.descent import learning, unsuited
 from softhot.lab.files import make_folder, read_json, write_csv, write_json
 from softhot.lab.seeds import stream
+from softhot.lab.targets import ProblemTarget
 from softhot.names import unknown
 from softhot.problems import Problem, problem
 
@@ -85,10 +85,10 @@ class Plan:
             )
         toy = problem(self.problem)
         for name in self.estimators:
-            each = self.estimator(name)
-            reason = None if isinstance(each, Exact) else unsuited(each, toy.f, toy.logits())
+            one = self.estimator(name)
+            reason = None if isinstance(one, Exact) else ProblemTarget(toy, toy.start()).refusal(one)
             if reason:
-                raise ValueError(f"estimator {name!r} and problem {self.problem!r} do not go together: {reason}")
+                raise ValueError(f"estimator {name!r} and problem {self.problem!r} do not go together: {reason}.")
 
     @property
     def interval(self) -> int:
@@ -97,7 +97,8 @@ class Plan:
 
     def estimator(self, name: str) -> Estimator:
         """The estimator of a name, with the plan's settings."""
-        return make_estimator(name, self.temperature, self.samples)
+        toy = problem(self.problem)
+        return make_estimator(name, toy.latents, toy.classes, temperature=self.temperature, samples=self.samples)
 
     def settings(self) -> dict[str, Any]:
         """What a descent depends on beside its estimator."""
@@ -168,7 +169,9 @@ def records(plan: Plan, descents: list[Descent]) -> dict[str, Any]:
 def _descend(plan: Plan, name: str, watch: Watch) -> Descent:
     toy, estimator, noise = problem(plan.problem), plan.estimator(name), stream(0, "optimise", name)
     parameters = torch.stack([toy.start(seed) for seed in range(plan.seeds)]).requires_grad_()
-    estimate, learned = learning(estimator)
+    control = estimator.control if isinstance(estimator, Controlled) else None
+    learned = [] if control is None else [p for p in control.parameters() if p.requires_grad]
+    estimate = estimator.learn if isinstance(estimator, Controlled) and learned else estimator
     optimisers = [OPTIMISERS[plan.optimiser](each, lr=plan.learning_rate) for each in ([parameters], learned) if each]
     exact = isinstance(estimator, Exact)
     steps, losses, seconds = [0], [_losses(toy, parameters)], 0.0

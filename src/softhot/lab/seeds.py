@@ -9,8 +9,8 @@ import torch
 __all__ = ["stream"]
 
 
-def stream(seed: int, *purpose: str | int) -> torch.Generator:
-    """A generator for a purpose, such as ("noise", epoch); equal arguments give equal numbers.
+def stream(seed: int, *purpose: str | int, device: torch.device | str = "cpu") -> torch.Generator:
+    """A generator for a purpose, such as ("noise", epoch); equal arguments give equal numbers, on one kind of device.
 
     Example:
         >>> import torch
@@ -18,4 +18,4 @@ def stream(seed: int, *purpose: str | int) -> torch.Generator:
         True
     """
     digest = hashlib.blake2b(repr((seed, *purpose)).encode(), digest_size=8).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest) >> 1)
+    return torch.Generator(device).manual_seed(int.from_bytes(digest) >> 1)

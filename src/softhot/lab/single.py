@@ -1,7 +1,7 @@
 """One training run in a folder of its own, which it can be continued from.
 
-The folder holds ``config.json``, ``metrics.csv`` (a line for each epoch), ``checkpoint.safetensors``, and at the end
-``scores.json``, ``reconstructions.png`` and ``samples.png``.
+The folder holds ``config.json``, ``metrics.csv`` (a line for each epoch), ``checkpoint.safetensors``, on request
+``checkpoints/<epoch>.safetensors``, and at the end ``scores.json``, ``reconstructions.png`` and ``samples.png``.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,9 @@ from softhot.lab.pictures import prior_samples, reconstructions, save_grid
 from softhot.lab.training import Epoch, Run, Scores, evaluate, few
 from softhot.problems.data import load, prepare
 
-__all__ = ["Session"]
+__all__ = ["KEPT", "Session", "stages"]
+
+KEPT = "checkpoints"  # the folder of those that are kept for good
 
 
 @dataclass(frozen=True)
@@ -68,11 +70,15 @@ class Session:
         """The file of the weights."""
         return self.folder / "checkpoint.safetensors"
 
-    def train(self, watch: Callable[[Epoch], None] = lambda epoch: None) -> Scores:
+    def train(self, watch: Callable[[Epoch], None] = lambda epoch: None, *, keep_every: int | None = None) -> Scores:
         """Train what is left, write what comes of it, and return the scores on the test images.
 
         Arguments:
             watch: called after each epoch.
+            keep_every: epochs between checkpoints that are kept for good; none if not given.
+
+        Raises:
+            ValueError: If the run diverges.
         """
         for epoch in self.run.epochs():
             if not math.isfinite(epoch.objective):
@@ -80,6 +86,9 @@ class Session:
             self.rows.append(dataclasses.asdict(epoch))
             write_csv(self.folder / "metrics.csv", self.rows)
             checkpoint.save(self.run, self.checkpoint)
+            if keep_every is not None and epoch.epoch % keep_every == 0:
+                kept = make_folder(self.folder / KEPT) / f"{epoch.epoch:05}.safetensors"
+                checkpoint.save(self.run, kept)
             watch(epoch)
         model, test, config = self.run.model, self.run.images.test, self.run.config
         scores = evaluate(self.run, test)
@@ -88,6 +97,24 @@ class Session:
         save_grid(self.folder / "reconstructions.png", reconstructions(model, few(test, 10)), self.shape)
         save_grid(self.folder / "samples.png", prior_samples(model, 5, 10), self.shape)
         return scores
+
+
+def stages(folder: Path) -> Iterator[Run]:
+    """The run of a folder, at its fresh weights and then taken to every checkpoint that was kept of it.
+
+    Raises:
+        ValueError: If the folder holds no run, no checkpoints were kept, or one is broken.
+    """
+    paths = sorted((folder / KEPT).glob("*.safetensors"))
+    if not paths:
+        raise ValueError(
+            f"{str(folder)!r} holds no checkpoints along a run; use softhot train --keep-every 1 to keep them."
+        )
+    run = checkpoint.load(paths[-1])
+    yield Run(run.config, run.images)
+    for path in paths:
+        checkpoint.restore(run, path)
+        yield run
 
 
 def _rows(path: Path, epochs: int) -> list[dict[str, Any]]:

@@ -29,6 +29,7 @@ from softhot.kl import ALIASES, term
 from softhot.lab.config import Config
 from softhot.lab.files import jsonable, make_folder, read_json, write_csv, write_json
 from softhot.lab.gradients import measure, reference
+from softhot.lab.targets import VaeTarget
 from softhot.lab.training import Run, evaluate, few
 from softhot.problems.data import Binarised, ImageData, load, prepare
 
@@ -137,7 +138,7 @@ def run_one(config: Config) -> dict[str, Any]:
         "temperature": config.temperature if config.tempered else None,
         "seed": config.seed,
         "data": f"{data.name}, {_pixels(data, config.binarise)}; {data.source}",
-        "bounds": config.objective(run.temperature).bounds,
+        "bounds": run.objective(run.temperature).bounds,
         "unbiased": kind.unbiased,
         "sample": kind.sample,
         **dataclasses.asdict(scores),
@@ -192,11 +193,10 @@ def _about(study: Plan, command: str) -> dict[str, Any]:
 
 
 def _gradient(run: Run, x: torch.Tensor) -> tuple[dict[str, Any], str]:
-    truth = reference(run.model, x)
-    found = measure(
-        run.model, run.config.objective(run.temperature), x, truth, draws=GRADIENT_DRAWS, seed=run.config.seed
-    )
-    return {part: dataclasses.asdict(value) for part, value in found.items()}, truth.how
+    target = VaeTarget(run.model, x, run.config.make_term())
+    truth = reference(target)
+    found = measure(target, run.learner.at(run.temperature), truth, draws=GRADIENT_DRAWS, seed=run.config.seed)
+    return {part: dataclasses.asdict(value) for part, value in found.parts.items()}, truth.how
 
 
 @lru_cache(maxsize=2)

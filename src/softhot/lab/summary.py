@@ -51,7 +51,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Gradient:
-    """The quality of a gradient; see :mod:`softhot.lab.gradients`.
+    """The quality of a gradient; see :mod:`softhot.lab.quality`.
 
     The standard errors are those within a run: the root of their mean square over the seeds.
     """

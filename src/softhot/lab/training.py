@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor
 from softhot.bounds import Objective, elbo, iwae, log_marginal
 from softhot.estimators import estimator
 from softhot.lab.config import OPTIMISERS, Config
+from softhot.lab.learner import Learner, held
 from softhot.lab.seeds import stream
 from softhot.problems.data import Binarised
 from softhot.problems.vae import CategoricalVAE
@@ -85,6 +86,7 @@ class Run:
                 components=config.components if estimator(config.estimator).mixture else None,
                 grey=config.binarise == "none",
             )
+        self.learner = Learner(config.make_estimator(config.temperature), config.control_learning_rate)
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.optimiser = OPTIMISERS[config.optimiser](trained, lr=config.learning_rate)
         self.steps = math.ceil(len(images.train) / config.batch_size)
@@ -96,6 +98,10 @@ class Run:
     def temperature(self) -> float:
         """The temperature of the last step taken, or of the first if none was."""
         return self.temperatures(max(self.epoch * self.steps - 1, 0))
+
+    def objective(self, temperature: float) -> Objective:
+        """What is maximised, at a temperature, with what the estimator has learned so far."""
+        return Objective(self.learner.at(temperature), self.config.make_term())
 
     def epochs(self) -> Iterator[Epoch]:
         """Train, and yield after every epoch that is left."""
@@ -112,15 +118,16 @@ class Run:
         total = torch.zeros(())
         for step, index in enumerate(order.split(config.batch_size)):
             temperature = self.temperatures(self.epoch * self.steps + step)
-            objective = config.objective(temperature)
-            value = objective_of(self.model, objective, train[index], noise).sum()
+            objective = self.objective(temperature)
+            value = objective_of(self.model, objective.learn, train[index], noise).sum()
             self.optimiser.zero_grad()
             (-value / len(index)).backward()
             self.optimiser.step()
+            self.learner.step()
             total += value.detach()
         seconds = time.perf_counter() - start
         self.epoch += 1
-        per_image = config.make_estimator(temperature).evaluations(config.latents, config.classes)
+        per_image = self.learner.estimator.evaluations(config.latents, config.classes)
         return Epoch(
             epoch=self.epoch,
             temperature=temperature,
@@ -142,8 +149,10 @@ def few(images: Tensor, count: int) -> Tensor:
     return images[torch.linspace(0, len(images) - 1, min(count, len(images))).long()]
 
 
-def objective_of(model: CategoricalVAE, objective: Objective, x: Tensor, generator: torch.Generator) -> Tensor:
-    """The objective of every image, in nats."""
+def objective_of(
+    model: CategoricalVAE, objective: Callable[..., Tensor], x: Tensor, generator: torch.Generator
+) -> Tensor:
+    """The objective of every image, in nats; that of its ``learn`` is the same, and the estimator learns."""
     return objective(model.log_likelihood(x), model.posterior(x), model.prior, generator=generator)
 
 
@@ -172,15 +181,16 @@ def evaluate(run: Run, images: Tensor, *, iwae_samples: int = 100, samples: int 
     """
     model, config = run.model, run.config
     noise = stream(0, "test")
-    objective = config.objective(run.temperature)
+    objective = run.objective(run.temperature)
     sums = dict.fromkeys(("objective", "elbo", "iwae", "log_likelihood"), 0.0)
     enumerable = config.classes**config.latents <= ENUMERABLE
     for x in images.split(100):
         likelihood, logits = model.log_likelihood(x), model.posterior(x)
         draws = 1 if config.estimator == "exact" or objective.estimator.mixture else samples
-        for _ in range(draws):
-            value = objective(likelihood, logits, model.prior, generator=noise)
-            sums["objective"] += value.sum().item() / draws
+        with held(objective.estimator):
+            for _ in range(draws):
+                value = objective(likelihood, logits, model.prior, generator=noise)
+                sums["objective"] += value.sum().item() / draws
         posterior = objective.posterior(logits)
         bound = elbo(likelihood, posterior, model.prior, samples=samples, generator=noise)
         sums["elbo"] += bound.sum().item()

@@ -3,13 +3,13 @@ r"""The truth about :math:`E_q[f(z)]` by enumeration, and the gradients of an es
 .. math:: E_q[f(z)] = \sum_z \pi(z) f(z), \qquad \nabla_\ell E_q[f(z)] = \sum_z \pi(z) f(z) (z - \pi), \qquad
     \pi(z) = \prod_n \pi_{n, z_n}
 
-Plain loops over all K^N configurations in float64, with the score written out: nothing is shared with
+Plain sums over all K^N configurations in float64, with the score written out: nothing is shared with
 :class:`softhot.estimators.Exact`.
 """
 
 from __future__ import annotations
 
-import itertools
+import math
 from collections.abc import Iterator
 
 import torch
@@ -18,14 +18,16 @@ from torch import Tensor
 
 from softhot.estimators import Estimator, Integrand
 
-__all__ = ["exact_gradient", "exact_value", "gradient_draws"]
+__all__ = ["exact_gradient", "exact_value", "gradient_draws", "target"]
+
+_SOME = 2**12  # configurations at once
 
 
 def exact_value(f: Integrand, logits: Float[Tensor, "*batch N K"]) -> Float[Tensor, "*batch"]:
     r"""The exact :math:`E_q[f(z)]` in float64, differentiable in the parameters of f.
 
     Arguments:
-        f: maps one-hot z of shape (\*batch, N, K), in float64, to (\*batch).
+        f: maps one-hot z of shape (\*sample, \*batch, N, K), in float64, to (\*sample, \*batch).
         logits: of shape (\*batch, N, K); what f does at impossible configurations does not matter.
 
     Example:
@@ -35,7 +37,7 @@ def exact_value(f: Integrand, logits: Float[Tensor, "*batch N K"]) -> Float[Tens
     """
     total = logits.new_zeros(logits.shape[:-2], dtype=torch.float64)
     for z, mass in _configurations(logits):
-        total = total + mass * _inside(f(z), mass)
+        total = total + (mass * _inside(f(z), mass)).sum(0)
     return total
 
 
@@ -50,8 +52,31 @@ def exact_gradient(f: Integrand, logits: Float[Tensor, "*batch N K"]) -> Float[T
     probs = logits.detach().to(torch.float64).softmax(-1)
     total = torch.zeros_like(probs)
     for z, mass in _configurations(logits.detach()):
-        total = total + (mass * _inside(f(z), mass))[..., None, None] * (z - probs)
+        total = total + ((mass * _inside(f(z), mass))[..., None, None] * (z - probs)).sum(0)
     return total.detach()
+
+
+def target(
+    estimator: Estimator, f: Integrand, logits: Float[Tensor, "*batch N K"]
+) -> tuple[Integrand, Float[Tensor, "*batch M K"]]:
+    """What an estimator estimates the mean of, and the logits of its variables.
+
+    They are f and the logits themselves; of an estimator of the bound of n draws, log mean exp f of n copies of them.
+
+    Example:
+        >>> import torch, softhot
+        >>> bound, logits = target(softhot.estimators.Vimco(samples=3), lambda z: z[..., 0].sum(-1), torch.zeros(1, 2))
+        >>> exact_value(bound, logits)
+        tensor(0.5811, dtype=torch.float64)
+    """
+    n = getattr(estimator, "samples", 1) if estimator.multi_sample else 1
+    if n == 1:
+        return f, logits
+
+    def bound(z: Tensor) -> Tensor:
+        return torch.stack([f(part) for part in z.chunk(n, -2)]).logsumexp(0) - math.log(n)
+
+    return bound, torch.cat([logits] * n, -2)
 
 
 def gradient_draws(
@@ -82,16 +107,14 @@ def gradient_draws(
 
 
 def _configurations(logits: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Every z, of the shape of the logits, and its probability, of the shape of the batch."""
+    """Every z, some at a time, of shape (some, *batch, N, K), and its probability, of shape (some, *batch)."""
     latents, classes = logits.shape[-2:]
     probs = logits.to(torch.float64).softmax(-1)
-    for chosen in itertools.product(range(classes), repeat=latents):
-        z = torch.zeros_like(probs.detach())
-        mass = probs.new_ones(probs.shape[:-2])
-        for n, k in enumerate(chosen):
-            z[..., n, k] = 1.0
-            mass = mass * probs[..., n, k]
-        yield z, mass
+    places = torch.arange(classes, device=logits.device)
+    every = torch.cartesian_prod(*[places] * latents).reshape(-1, *(1,) * (logits.dim() - 2), latents, 1)
+    for some in every.split(_SOME):
+        z = (some == places).to(torch.float64).expand(-1, *logits.shape)
+        yield z, (z * probs).sum(-1).prod(-1)
 
 
 def _inside(value: Tensor, mass: Tensor) -> Tensor:
