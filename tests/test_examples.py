@@ -26,3 +26,12 @@ def test_hard_samples_give_the_decoder_the_right_gradient():
     assert verdicts["straight-through"] == ("hard", "noise", "biased")
     assert verdicts["st-gumbel-softmax"] == ("hard", "noise", "biased")
     assert verdicts["gumbel-softmax"] == ("soft", "biased", "biased")
+
+
+def test_estimators_come_to_the_closed_form_of_a_gaussian_mixture():
+    found = {name: float(value) for name, value in (line.rsplit(maxsplit=1) for line in lines("gaussian_mixture.py"))}
+    best = found.pop("closed form")
+    assert found.pop("start") < best - 100
+    assert len(found) == 5
+    for name, value in found.items():
+        assert best - (1 if name in ("exact", "local-expectation") else 10) < value <= best, name

@@ -141,7 +141,7 @@ def test_another_file_of_the_same_name_is_another_network(tmp_path: Path) -> Non
 
 
 def test_records_and_rows_are_side_by_side(tmp_path: Path) -> None:
-    plan = Plan("house.bif", ("Guard=awake",), (), **SHORT)
+    plan = Plan("house.bif", ("Guard=awake",), ("exact",), **SHORT)
     done = list(execute(plan, tmp_path / "out"))
     rows = marginals(plan, done)
     assert [(row["variable"], row["state"]) for row in rows[:3]] == [
@@ -150,8 +150,8 @@ def test_records_and_rows_are_side_by_side(tmp_path: Path) -> None:
         ("Weather", "calm"),
     ]
     assert len(rows) == 2 + 3 + 2 + 4
-    assert rows[0]["exact"] == plan.model.posterior.marginals[0, 0].item()
-    assert list(rows[0]) == ["variable", "state", "exact", "mean-field", "mdnf"]
+    assert rows[0]["posterior"] == plan.model.posterior.marginals[0, 0].item()
+    assert list(rows[0]) == ["variable", "state", "posterior", "mean-field", "mdnf", "exact"]
     found = records(plan, done)
     assert found["possible"] < found["configurations"] == 48
     assert [each["name"] for each in found["variables"]] == ["Door", "Weather", "Alarm", "Calls"]
@@ -200,7 +200,9 @@ def test_infer_prints_and_writes(capsys: pytest.CaptureFixture[str], tmp_path: P
     }
     assert "leave-one-out" in (tmp_path / "picture.html").read_text()
     assert (
-        (tmp_path / "out/marginals.csv").read_text().startswith("variable,state,exact,mean-field,mdnf,leave-one-out\n")
+        (tmp_path / "out/marginals.csv")
+        .read_text()
+        .startswith("variable,state,posterior,mean-field,mdnf,leave-one-out\n")
     )
 
 

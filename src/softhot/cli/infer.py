@@ -113,14 +113,14 @@ def _print(console: Console, plan: Plan, done: list[Approximation]) -> None:
 def _print_marginals(console: Console, plan: Plan, done: list[Approximation]) -> None:
     rows, methods = marginals(plan, done), [one.method for one in done]
     if len(rows) > LONGEST:
-        rows.sort(key=lambda row: max(abs(row[method] - row["exact"]) for method in methods), reverse=True)
+        rows.sort(key=lambda row: max(abs(row[method] - row["posterior"]) for method in methods), reverse=True)
     left = f", the {LONGEST} of {len(rows)} that are furthest off" if len(rows) > LONGEST else ""
     console.print(f"\nMarginals, with their error{left}:", highlight=False)
     table = Table(box=None, pad_edge=False)
     table.add_column("", no_wrap=True)
-    for column in ("exact", *methods):
+    for column in ("posterior", *methods):
         table.add_column(column, justify="right", no_wrap=True)
     for row in rows[:LONGEST]:
-        errors = (f"{row[method]:.4f} ({row[method] - row['exact']:+.4f})" for method in methods)
-        table.add_row(f"{row['variable']}={row['state']}", f"{row['exact']:.4f}", *errors)
+        errors = (f"{row[method]:.4f} ({row[method] - row['posterior']:+.4f})" for method in methods)
+        table.add_row(f"{row['variable']}={row['state']}", f"{row['posterior']:.4f}", *errors)
     console.print(table)

@@ -212,7 +212,7 @@ def marginals(plan: Plan, done: list[Approximation]) -> list[dict[str, Any]]:
         {
             "variable": node.name,
             "state": state,
-            "exact": exact[n][k],
+            "posterior": exact[n][k],
             **{one.method: one.marginals[n][k] for one in done},
         }
         for n, node in enumerate(plan.model.hidden)

@@ -51,7 +51,7 @@ def infer_figure(plan: Plan, done: Sequence[Approximation]) -> Figure:
             **look | {"mode": "markers+text", "text": [text], "textposition": "middle right", "cliponaxis": False},
         )
         figure.add_scatter(
-            x=[state["exact"] for state in rows],
+            x=[state["posterior"] for state in rows],
             y=[state[one.method] for state in rows],
             customdata=names,
             hovertemplate="%{customdata}: %{y:.4f}, exact %{x:.4f}<extra>%{fullData.name}</extra>",

@@ -3,6 +3,7 @@
 from softhot.names import unknown
 from softhot.problems.bayesian_network import BayesianNetwork
 from softhot.problems.bif import Node, parse_bif, read_bif
+from softhot.problems.gaussian_mixture import GaussianMixture
 from softhot.problems.polynomial import Polynomial, normal_values
 from softhot.problems.problem import Problem
 from softhot.problems.quadratic import Quadratic
@@ -25,6 +26,7 @@ PROBLEMS: dict[str, Problem] = {
 __all__ = [
     "PROBLEMS",
     "BayesianNetwork",
+    "GaussianMixture",
     "Node",
     "Polynomial",
     "Problem",
