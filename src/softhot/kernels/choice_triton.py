@@ -38,15 +38,18 @@ _NUMBERS = constexpr(4 + LAST)
 
 
 @triton.jit
+def _load(m, k, end):
+    return tl.load(m + k, k < end, other=-_INF).to(tl.float64)
+
+
+@triton.jit
 def _locations(m, other, ratio, k, end):
-    """The locations of some classes, -inf from the end on; and which are impossible in one of two alone."""
-    x = tl.load(m + k, k < end, other=-_INF).to(tl.float64)
-    alone = x != x
+    """The locations of some classes, -inf from the end on."""
+    b = _load(m, k, end)
     if other is not None:
-        o = tl.load(other + k, k < end, other=-_INF).to(tl.float64)
-        none, alone = x == -_INF, o == -_INF
-        x, alone = tl.where(none | alone, -_INF, o - ratio * x), none ^ alone
-    return x, alone
+        o = _load(other, k, end)
+        b = tl.where((b == -_INF) | (o == -_INF), -_INF, o - ratio * b)
+    return b
 
 
 @triton.jit
@@ -54,14 +57,15 @@ def _largest(m, other, ratio, begin, end, WIDE: constexpr):
     """The largest location, not a number if one is not; the sum; how many are possible, and how many in one alone."""
     most, total = tl.full([WIDE], -_INF, tl.float64), tl.zeros([WIDE], tl.float64)
     possible, unlike = tl.zeros([WIDE], tl.float64), tl.zeros([WIDE], tl.float64)
-    for k in range(begin, end, WIDE):
-        b, alone = _locations(m, other, ratio, k + tl.arange(0, WIDE), end)
+    for first in range(begin, end, WIDE):
+        k = first + tl.arange(0, WIDE)
+        b = _locations(m, other, ratio, k, end)
         inside = b != -_INF
         most = tl.where(b > most, b, most)
         total += tl.where(inside, b, 0.0)
         possible += inside.to(tl.float64)
         if other is not None:
-            unlike += alone.to(tl.float64)
+            unlike += ((_load(m, k, end) == -_INF) ^ (_load(other, k, end) == -_INF)).to(tl.float64)
     total = tl.sum(total, 0)
     top = tl.where(total == total, tl.max(most, 0), float("nan"))
     return top, total, tl.sum(possible, 0), tl.sum(unlike, 0)
@@ -81,7 +85,7 @@ def _near(m, other, scale, top, begin, end, kind: constexpr, WIDE: constexpr):
     four, weight = tl.zeros([WIDE], tl.float32), tl.zeros([WIDE], tl.float32)
     slope = (decay * (8388608 / 0.6931471805599453)).to(tl.float32)
     for first in range(begin, end, WIDE):
-        b, _ = _locations(m, other, ratio, first + tl.arange(0, WIDE), end)
+        b = _locations(m, other, ratio, first + tl.arange(0, WIDE), end)
         distance = _below(b, top, rate, kind).to(tl.float32)
         one += (distance <= (unit * _ONE).to(tl.float32)).to(tl.float32)
         two += (distance <= (unit * _TWO).to(tl.float32)).to(tl.float32)
@@ -167,7 +171,7 @@ def _sums(
     three = tl.zeros([NODES], tl.float64)
     for start in range(begin, end, CLASSES):
         k = start + tl.arange(0, CLASSES)
-        b, _ = _locations(m, other, scale[0], k, end)
+        b = _locations(m, other, scale[0], k, end)
         place, x, inside = _place(b, top, scale, first, length, SHIFT, kind)
         one += tl.sum(_seen(exponent, place, x, inside, length, nodes, NODES), 0).to(tl.float64)
         if also is not None:
@@ -373,17 +377,17 @@ def _survey_rows(
         otherwise = tl.where(alone, 1.0 / tl.maximum(possible, 1.0), float("nan"))
         for start in range(begin, end, CLASSES):
             k = start + tl.arange(0, CLASSES)
-            b, _ = _locations(m, other, scale[0], k, end)
+            b = _locations(m, other, scale[0], k, end)
             at, x, inside = _place(b, top, scale, first, length, SHIFT, kind)
             p = tl.sum(weights[None, :] * _seen(hazard, at, x, inside, length, nodes, NODES), 1)
             p = tl.where(possible == 1.0, (b != -_INF).to(kind), p)
             p = tl.where(known, p, otherwise.to(kind))
             tl.store(chances + k, p, k < end)
             if drift is not None:
-                x = tl.load(m + k, k < end, other=-_INF).to(tl.float64)
+                here = _load(m, k, end)
                 mean += tl.where(b != -_INF, p.to(tl.float64) * b, 0.0)
-                own += tl.where(b != -_INF, p.to(tl.float64) * x, 0.0)
-                sum_ += tl.where(x != -_INF, x, 0.0)
+                own += tl.where(b != -_INF, p.to(tl.float64) * here, 0.0)
+                sum_ += tl.where(here != -_INF, here, 0.0)
     change = tl.sum(drifts * weights.to(tl.float64), 0)
     _store_four(
         out + 4,
@@ -438,7 +442,7 @@ def _curve_rows(
     gained, factors = weights * (one / wider).to(kind), weights * (two / wider).to(kind)
     for start in range(begin, end, CLASSES):
         k = start + tl.arange(0, CLASSES)
-        b, _ = _locations(m, None, scale[0], k, end)
+        b = _locations(m, None, scale[0], k, end)
         at, x, inside = _place(b, top, scale, first, length, SHIFT, kind)
         gain = tl.load(gradient + k, k < end, other=0.0)
         own = gain[:, None] * gained[None, :] - factors[None, :]
