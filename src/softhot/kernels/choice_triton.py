@@ -205,12 +205,6 @@ def _weigh(sums, nodes, rest, step, ORDER: constexpr, kind: constexpr, NODES: co
 
 
 @triton.jit
-def _here(x, step):
-    """Where the part of this program's row, or of its table, begins; of nothing, nothing."""
-    return None if x is None else x + step
-
-
-@triton.jit
 def _piece(classes, PIECE: constexpr):
     """The classes of a program, from and to, and its number."""
     begin = tl.program_id(1) * PIECE
@@ -271,7 +265,9 @@ def _find_in_pieces(
     kind: constexpr = exponent.dtype.element_ty
     row, t = tl.program_id(0).to(tl.int64), tl.program_id(0) // each
     begin, end, place = _piece(classes, PIECE)
-    m, other = m + row * classes, _here(other, row * classes)
+    m += row * classes
+    if other is not None:
+        other += row * classes
     scale = _scale(numbers + t * _NUMBERS, tl.load(scales + t), SHIFT)
     if found is None:
         top, total, possible, unlike = _largest(m, other, scale[0], begin, end, WIDE)
@@ -308,8 +304,14 @@ def _sum_in_pieces(
     kind: constexpr = exponent.dtype.element_ty
     row, t = tl.program_id(0).to(tl.int64), tl.program_id(0) // each
     begin, end, place = _piece(classes, PIECE)
-    m, other, gradient = m + row * classes, _here(other, row * classes), _here(gradient, row * classes)
-    exponent, also = exponent + t.to(tl.int64) * entries, _here(also, t.to(tl.int64) * entries)
+    m += row * classes
+    if other is not None:
+        other += row * classes
+    if gradient is not None:
+        gradient += row * classes
+    exponent += t.to(tl.int64) * entries
+    if also is not None:
+        also += t.to(tl.int64) * entries
     windows, scale = windows + t * (8 * room + 9), _scale(numbers + t * _NUMBERS, tl.load(scales + t), SHIFT)
     top, _, _, _, first, nodes = _look(m, other, scale, windows, room, found + row * 8, begin, end, kind, WIDE)
     one, two, three = _sums(
@@ -350,8 +352,14 @@ def _survey_rows(
     kind: constexpr = exponent.dtype.element_ty
     row, t = tl.program_id(0).to(tl.int64), tl.program_id(0) // each
     begin, end, place = _piece(classes, PIECE)
-    m, other, found = m + row * classes, _here(other, row * classes), _here(found, row * 8)
-    exponent, drift = exponent + t.to(tl.int64) * entries, _here(drift, t.to(tl.int64) * entries)
+    m += row * classes
+    if other is not None:
+        other += row * classes
+    if found is not None:
+        found += row * 8
+    exponent += t.to(tl.int64) * entries
+    if drift is not None:
+        drift += t.to(tl.int64) * entries
     windows, numbers = windows + t * (8 * room + 9), numbers + t * _NUMBERS
     scale, step = _scale(numbers, tl.load(scales + t), SHIFT), tl.load(numbers)
     top, total, possible, unlike, first, nodes = _look(m, other, scale, windows, room, found, begin, end, kind, WIDE)
@@ -425,7 +433,9 @@ def _curve_rows(
     kind: constexpr = exponent.dtype.element_ty
     row, t = tl.program_id(0).to(tl.int64), tl.program_id(0) // each
     begin, end, _ = _piece(classes, PIECE)
-    m, gradient, found = m + row * classes, gradient + row * classes, _here(found, row * 8)
+    m, gradient = m + row * classes, gradient + row * classes
+    if found is not None:
+        found += row * 8
     exponent, hazard = exponent + t.to(tl.int64) * entries, hazard + t.to(tl.int64) * entries
     windows, numbers = windows + t * (8 * room + 9), numbers + t * _NUMBERS
     scale = _scale(numbers, tl.load(scales + t), SHIFT)
@@ -465,12 +475,10 @@ def survey(
     with torch.cuda.device_of(m):
         found, sums = _pieces(m, other, None, also, launch)
         out = m.new_empty((*launch.grid, STRIDE), dtype=torch.float64)
-        tables = launch.scales, *launch.tables[:4], also
+        tables = launch.scales, *launch.tables[1:5], also
         parts = found, sums, chances if probable else None, out
         _survey_rows[launch.grid](m, other, *tables, *parts, *launch.counts, **launch.options)
-    rows = out[:, 0]
-    if launch.grid[1] > 1:
-        rows[:, 5:] = out[..., 5:].sum(1)
+    rows = out[:, 0] if launch.grid[1] == 1 else torch.cat([out[:, 0, :5], out[..., 5:].sum(1)], 1)
     return rows, chances
 
 
@@ -479,10 +487,10 @@ def curve(m: Tensor, scales: Tensor, table: Tables, gradient: Tensor) -> Tensor:
     out = torch.empty_like(m)
     if not m.numel():
         return out
-    launch = _launch(m, scales, table)
+    launch, gradient = _launch(m, scales, table), gradient.contiguous()
     with torch.cuda.device_of(m):
         parts = _pieces(m, None, gradient, launch.tables.hazard, launch)
-        tables = launch.scales, *launch.tables[:4]
+        tables = launch.scales, *launch.tables[1:5]
         _curve_rows[launch.grid](m, gradient, *tables, *parts, out, *launch.counts, **launch.options)
     return out
 
@@ -503,20 +511,20 @@ def _pieces(
         if not look:
             found[:, 0, 0] = part[..., 0].amax(1)
     sums = m.new_empty((*grid, 3, options["NODES"]), dtype=torch.float64)
-    parts = scales, *tables[:3], also, found, sums
+    parts = scales, *tables[1:4], also, found, sums
     _sum_in_pieces[grid](m, other, gradient, *parts, *counts, **options)
     return found, sums.sum(1)
 
 
 class _Moved(NamedTuple):
-    """Tables on a device, and the nodes of the longest window."""
+    """The nodes of the longest window, and tables on a device."""
 
+    nodes: int
     numbers: Tensor
     windows: Tensor
     exponent: Tensor
     hazard: Tensor
     drift: Tensor
-    nodes: int
 
 
 _KEPT: WeakKeyDictionary[Tables, dict[torch.device, _Moved]] = WeakKeyDictionary()
@@ -528,9 +536,9 @@ def _moved(table: Tables, device: torch.device) -> _Moved:
     if device not in kept:
         same = table.decay.new_tensor([table.step, table.start, table.limit]).expand(len(table.decay), 3)
         numbers = torch.cat([same, table.decay[:, None], table.rest], 1)
-        parts = numbers, table.windows.to(torch.int32), table.exponent, table.hazard, table.drift
-        nodes = table.windows[:, -1] - table.windows[:, 0]
-        kept[device] = _Moved(*(part.to(device) for part in parts), nodes=int(nodes.max()))
+        nodes = int((table.windows[:, -1] - table.windows[:, 0]).max())
+        windows, parts = table.windows.to(torch.int32), (table.exponent, table.hazard, table.drift)
+        kept[device] = _Moved(nodes, *(part.to(device) for part in (numbers, windows, *parts)))
     return kept[device]
 
 
