@@ -30,7 +30,7 @@ pytestmark = [
 
 LIMIT = {torch.float64: 1e-13, torch.float32: 1e-6}
 SCALES = (0.1, 1.0, 6.0)
-SIZES = [(3, 1, 1), (3, 1, 7), (3, 1, 50)]  # scales, rows of each, and classes
+SIZES = [(3, 1, 1), (3, 2, 7), (3, 1, 50)]  # scales, rows of each, and classes
 if DEVICE == "cuda":
     SIZES += [(3, 20, 10), (1, 64, 50_000), (1, 2, 1_000_000)]
 
