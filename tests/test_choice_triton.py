@@ -81,6 +81,7 @@ def check(noise: Noise, s: Tensor, m: Tensor, other: Tensor | None) -> None:
         close(slope, gradients[2], limit)
         slope, change = -s.detach()[:, None, None] * slope, change - by_value * own - by_total * sum_
     close(slope, gradients[0], limit)
+    close(p.sum(-1), torch.ones(p.shape[:-1]), LIMIT[m.dtype] / 2)
     close(change.sum(-1), gradients[1], limit * m.shape[-1])
 
     gradient = random(*m.shape, dtype=m.dtype)

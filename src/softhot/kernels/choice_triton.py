@@ -393,4 +393,6 @@ def _launch(m: Tensor, scales: Tensor, table: Tables) -> _Launch:
     options["num_warps"] = min(16, max(1, tile * nodes * m.element_size() // 2048))
     counts = classes, rows // len(scales), table.room, table.length, table.exponent[0].numel()
     grid = rows, triton.cdiv(classes, _PIECE)
-    return _Launch(scales.to(m.device, non_blocking=True), moved, grid, counts, options)
+    if len(scales) == 1:  # a copy from the host would wait for the stream
+        scales = scales.new_full((1,), scales.item(), device=m.device)
+    return _Launch(scales.to(m.device), moved, grid, counts, options)
