@@ -16,6 +16,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from softhot.kernels import choice
 from softhot.kernels.choice import expected, probabilities
 from softhot.kernels.choice_tables import Tables, tables
 from softhot.kernels.noise import Noise
@@ -194,6 +195,27 @@ def test_tables_are_moved_once_and_kept_no_longer_than_they_are() -> None:
     del table
     gc.collect()
     assert len(gpu._KEPT) == before
+
+
+@pytest.mark.parametrize("scales", [torch.tensor(0.7), torch.tensor([0.5, 1.0, 2.0])], ids=["one", "each"])
+def test_operators_of_cuda(scales: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They use the kernels where Triton works, and the reference where it does not."""
+    m, other, g = (random(3, 5, dtype=torch.float64).to(DEVICE) for _ in range(3))
+    s = scales.to(torch.float64)
+
+    def call() -> tuple[Tensor, ...]:
+        rows, chances = choice._survey_gpu(m, other, s, "-gumbel", True, True)
+        curve, in_scale = choice._curve_gpu(m, s, "gumbel", g, False)
+        used = torch.cat([rows[..., :1], rows[..., 2:]], -1)
+        return used, chances, curve, in_scale, choice._probable_gpu(m, s, "normal")
+
+    monkeypatch.setattr(gpu, "works", lambda: False)
+    reference = call()
+    monkeypatch.setattr(gpu, "works", lambda: True)
+    for name in ("_survey_reference", "_curve_reference"):
+        monkeypatch.setattr(choice, name, None)
+    for x, y in zip(reference, call(), strict=True):
+        torch.testing.assert_close(x, y, rtol=1e-11, atol=1e-11)
 
 
 @pytest.mark.skipif(DEVICE == "cpu", reason="there is no GPU")
