@@ -17,8 +17,10 @@ from softhot.estimators import Exact, GumbelSoftmax, MixtureOfDiscreteFlows, Str
 from softhot.kl import TERMS, Categorical, Mixture, ProductOfMixtures
 from softhot.lab.config import Config
 from softhot.lab.gradients import measure, reference
+from softhot.lab.targets import VaeTarget
 from softhot.lab.training import Run, evaluate, few
 from softhot.problems.data import load, prepare
+from softhot.problems.vae import CategoricalVAE
 from softhot.testing import assert_mean
 from tests.integrands import cubic, seeded
 
@@ -187,14 +189,21 @@ def test_a_model_is_trained(run: Run) -> None:
 
 
 def test_the_gradient_of_the_decoder_is_exact_and_that_of_the_encoder_has_no_truth(run: Run) -> None:
-    x = few(run.images.test, 8)
-    truth = reference(run.model, x)
-    found = measure(run.model, run.config.objective(1.0), x, truth)
+    target = VaeTarget(run.model, few(run.images.test, 8), Mixture())
+    truth = reference(target)
+    found = measure(target, run.config.make_estimator(1.0), truth).parts
     assert truth.how == "exact"
-    assert (truth.gradient["encoder"] == 0).all()
+    assert (truth.parts["encoder"].gradient == 0).all()
     assert math.isnan(found["encoder"].bias)
     assert found["decoder"].bias < 1e-3
-    assert found["decoder"].cosine > 0.9999
+    assert found["decoder"].cosine_of_mean > 0.9999
+
+
+def test_a_mixture_is_measured_with_its_own_posterior_alone(run: Run) -> None:
+    target = VaeTarget(run.model, few(run.images.test, 8), Mixture())
+    assert target.refusal(StraightThrough()) == "the model's posterior is a mixture"
+    plain = VaeTarget(CategoricalVAE(64, 2, 2), run.images.test[:8])
+    assert plain.refusal(MixtureOfDiscreteFlows(3)) == "the model's posterior is a product of independent variables"
 
 
 # errors

@@ -83,7 +83,7 @@ class Objective:
     def learn(
         self,
         log_likelihood: Integrand,
-        logits: Float[Tensor, "*batch N K"],
+        logits: Float[Tensor, "*logits N K"],
         prior_logits: Float[Tensor, "N K"],
         *,
         generator: torch.Generator | None = None,

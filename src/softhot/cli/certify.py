@@ -94,7 +94,7 @@ def _print(found: Sequence[Certificate]) -> None:
     console = Console()
     console.width = max(console.width, _WIDTH)  # numbers are not cut off where there is no terminal
     title = "The gradient to N x K logits, relative to the true one: exact, or of draws ± standard error"
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for column in ("estimator", "N x K", "unbiased"):
         table.add_column(column, no_wrap=True)
     for column in ("bias", "variance", "of", "cost", "verdict"):
@@ -105,6 +105,7 @@ def _print(found: Sequence[Certificate]) -> None:
         table.add_row(one.name, *rows[0], str(one.evaluations or "-"), verdict)
         for row in rows[1:]:
             table.add_row("", *row)
+    console.print(title, style="italic", highlight=False)
     console.print(table)
     for one in found:
         for check in one.faults:

@@ -341,8 +341,7 @@ def _survey(
             *(m, None if other is None else _rows(other, part), scales),
             *(_rows(chances, part) if probable else None, numbers),
         )
-        numbers[:, 0] *= scales.clamp_min(1.0).repeat_interleave(len(m) // len(scales))
-    rows[..., 0] += rows[..., 1]
+        _finish(numbers, scales)
     return rows, chances
 
 
@@ -373,6 +372,50 @@ def _curve(
     return out, in_scale
 
 
+@_expected_op.register_kernel("cuda")
+def _survey_gpu(
+    locations: Tensor, other: Tensor | None, scale: Tensor, noise: Noise, probable: bool, moving: bool
+) -> tuple[Tensor, Tensor]:
+    gpu = _gpu()
+    if gpu is None:
+        return _survey_reference(locations, other, scale, noise, probable, moving)
+    found = []
+    for part, table, scales in _parts(locations, scale, noise, moving):
+        m, o = _rows(locations, part), None if other is None else _rows(other, part)
+        numbers, chances = gpu.survey(m, o, scales, table, probable, moving)
+        _finish(numbers, scales.to(numbers.device))
+        found.append((numbers, chances))
+    numbers, chances = (torch.cat(parts) for parts in zip(*found, strict=True))
+    return numbers.view(*locations.shape[:-1], STRIDE), chances.view(locations.shape) if probable else chances
+
+
+@_probabilities_op.register_kernel("cuda")
+def _probable_gpu(locations: Tensor, scale: Tensor, noise: Noise) -> Tensor:
+    return _survey_gpu(locations, None, scale, noise, True, False)[1]
+
+
+@_curve_op.register_kernel("cuda")
+def _curve_gpu(locations: Tensor, scale: Tensor, noise: Noise, gradient: Tensor, moving: bool) -> tuple[Tensor, Tensor]:
+    gpu = _gpu()
+    if gpu is None or moving:  # the kernel has no derivative in the scale
+        return _curve_reference(locations, scale, noise, gradient, moving)
+    parts = _parts(locations, scale, noise)
+    found = [gpu.curve(_rows(locations, part), scales, table, _rows(gradient, part)) for part, table, scales in parts]
+    return torch.cat(found).view(locations.shape), locations.new_empty(0, dtype=torch.float64)
+
+
+def _gpu() -> Any:
+    """The kernels for GPUs, if Triton is there and works."""
+    gpu = compiled("choice_triton")
+    return gpu if gpu is not None and gpu.works() else None
+
+
+def _finish(numbers: Tensor, scales: Tensor) -> None:
+    """From the expected maximum beyond the largest location, in units of the wider noise, the expected maximum."""
+    numbers[:, 0] *= scales.clamp_min(1.0).repeat_interleave(len(numbers) // len(scales))
+    numbers[:, 0] += numbers[:, 1]
+
+
 def _shared(table: Tables, scales: Tensor) -> tuple[float | Tensor, ...]:
     """The arguments that both kernels begin with."""
     item, entries = table.exponent.element_size(), table.exponent[0].numel()
@@ -386,9 +429,9 @@ def _rows(x: Tensor, part: slice) -> Tensor:
 
 
 def _parts(locations: Tensor, scale: float | Tensor, noise: Noise, moving: bool = False) -> Any:
-    """Rows that share few scales, with their tables and the scales."""
+    """Rows that share few scales, with their tables and the scales, which are on the CPU."""
     scale = scale.detach() if isinstance(scale, Tensor) else scale
-    _, flat, (scales, each) = grouped(scale, locations.shape[:-1], locations.device)
+    _, flat, (scales, each) = grouped(scale, locations.shape[:-1], torch.device("cpu"))
     for first in range(0, scales, _TABLES):
         here = flat if not isinstance(flat, Tensor) else flat[first : first + _TABLES]
         some = torch.tensor([here], dtype=torch.float64) if not isinstance(here, Tensor) else here.contiguous()
