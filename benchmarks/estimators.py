@@ -69,7 +69,8 @@ def main(quick: Quick = False, threads: Threads = None, device: Device = "cpu", 
 
 def _chosen() -> dict[str, Estimator]:
     """Estimators by name, with their defaults, where that is not too much work."""
-    made = {name: GumbelRao(draws=100) if kind is GumbelRao else kind() for name, kind in ESTIMATORS.items()}
+    kinds = {name: kind for name, kind in ESTIMATORS.items() if not kind.mixture}  # of whose q the model is not
+    made = {name: GumbelRao(draws=100) if kind is GumbelRao else kind() for name, kind in kinds.items()}
     return {
         name: each
         for name, each in made.items()
