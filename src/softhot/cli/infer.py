@@ -21,6 +21,7 @@ __all__ = ["infer"]
 
 METHOD = ["leave-one-out", "reinmax", "gumbel-softmax"]
 LONGEST = 40  # rows of the table of marginals
+_WIDTH = 120  # of the tables where there is no terminal
 
 
 def infer(
@@ -85,6 +86,8 @@ def infer(
     if as_json:
         print(json.dumps(jsonable(records(plan, done)), indent=1))
         return
+    if not console.is_terminal:
+        console.width = max(console.width, _WIDTH)  # numbers are not cut off
     _print(console, plan, done)
     files = (folder / "posteriors.html", folder / "marginals.csv")
     console.print("  ".join(map(str, files)), highlight=False, soft_wrap=True)
@@ -121,6 +124,6 @@ def _print_marginals(console: Console, plan: Plan, done: list[Approximation]) ->
     for column in ("posterior", *methods):
         table.add_column(column, justify="right", no_wrap=True)
     for row in rows[:LONGEST]:
-        errors = (f"{row[method]:.4f} ({row[method] - row['posterior']:+.4f})" for method in methods)
+        errors = (f"{row[method]:.3f} {row[method] - row['posterior']:+.3f}" for method in methods)
         table.add_row(f"{row['variable']}={row['state']}", f"{row['posterior']:.4f}", *errors)
     console.print(table)
