@@ -19,10 +19,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numba import cfunc, njit
+from numba import njit
 
 from softhot.kernels.choice_tables import LAST, STRIDE
-from softhot.kernels.compiled import SIGNATURE, SUMS, array, bits, job, next_piece
+from softhot.kernels.compiled import SUMS, array, bits, job, next_piece, of_dtype
 from softhot.kernels.parallel import HEADER
 from softhot.kernels.slices import TAPS, TILE, accumulate, dots, place, survey, weigh
 
@@ -320,7 +320,7 @@ def _expected_double(pointer):
 @lru_cache
 def expected_body(dtype: torch.dtype) -> Any:
     """The compiled expected maximum and choice probabilities of a dtype, for `parallel.run`."""
-    return cfunc(SIGNATURE, cache=True)(_expected_double if dtype == torch.float64 else _expected_single)
+    return of_dtype(dtype, _expected_single, _expected_double)
 
 
 def _probabilities_backward_single(pointer):
@@ -334,5 +334,4 @@ def _probabilities_backward_double(pointer):
 @lru_cache
 def probabilities_backward_body(dtype: torch.dtype) -> Any:
     """The derivative of the probabilities along a gradient."""
-    double = dtype == torch.float64
-    return cfunc(SIGNATURE, cache=True)(_probabilities_backward_double if double else _probabilities_backward_single)
+    return of_dtype(dtype, _probabilities_backward_single, _probabilities_backward_double)

@@ -120,7 +120,8 @@ def _tables(noise: Noise, scale: Tensor, room: int, dtype: torch.dtype, moving: 
         points = (part.unfold(-1, accuracy.taps, 1) @ weights.mT).flatten(-2)
         return points[:, : length * phases].view(-1, length, phases).mT
 
-    a, d, _, b = map(dense, tabulate(noise, scale, grid, scale.device))
+    made = tabulate(noise, scale, grid, scale.device)
+    a, d, b = map(dense, (made.exponent, made.hazard, made.drift))
     cut, rest = _rest((a, d, b) if moving else (a, d), step, accuracy)
     windows = _windows(a[:, at], cut, room, step, -math.log(accuracy.error))
     nodes = int(windows[:, -1].max()) + 8

@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 from llvmlite import ir
-from numba import carray, njit, types
+from numba import carray, cfunc, njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
@@ -28,6 +29,7 @@ __all__ = [
     "log",
     "log1p",
     "next_piece",
+    "of_dtype",
     "of_rows",
     "split",
 ]
@@ -115,6 +117,13 @@ def bits(typing_context: Any, x: Any) -> Any:
         return builder.bitcast(arguments[0], context.get_value_type(other))
 
     return other(x), generate
+
+
+def of_dtype(dtype: torch.dtype, single: Any, double: Any) -> Any:
+    """The compiled one of two functions of a job, for `parallel.run`."""
+    if dtype not in (torch.float32, torch.float64):  # whose memory would be taken for that of another
+        raise TypeError(f"kernels compute in float32 and float64, not {dtype}; use x.float().")
+    return cfunc(SIGNATURE, cache=True)(double if dtype == torch.float64 else single)
 
 
 def split(x): ...

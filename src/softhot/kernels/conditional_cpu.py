@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from numba import cfunc, njit
+from numba import njit
 from numba.extending import overload
 
-from softhot.kernels.compiled import FAST, SIGNATURE, SUMS, array, bits, exp, job, log, next_piece
+from softhot.kernels.compiled import FAST, SUMS, array, bits, exp, job, log, next_piece, of_dtype
 from softhot.kernels.parallel import HEADER
 from softhot.kernels.philox_cpu import BLOCK, LANES, exponential, words_of
 
@@ -153,4 +153,4 @@ def _double(pointer):
 @lru_cache
 def body(dtype: torch.dtype) -> Any:
     """The compiled kernel of a dtype, for `parallel.run`."""
-    return cfunc(SIGNATURE, cache=True)(_double if dtype == torch.float64 else _single)
+    return of_dtype(dtype, _single, _double)

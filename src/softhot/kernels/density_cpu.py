@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from numba import cfunc, njit
+from numba import njit
 
-from softhot.kernels.compiled import SIGNATURE, SUMS, array, exp, job, next_piece, of_rows
+from softhot.kernels.compiled import SUMS, array, exp, job, next_piece, of_dtype, of_rows
 from softhot.kernels.parallel import HEADER
 from softhot.kernels.sampler_cpu import highest
 
@@ -202,10 +202,10 @@ def _backward_double(pointer):
 @lru_cache
 def forward_body(dtype: torch.dtype) -> Any:
     """The compiled log-density of a dtype, for `parallel.run`."""
-    return cfunc(SIGNATURE, cache=True)(_forward_double if dtype == torch.float64 else _forward_single)
+    return of_dtype(dtype, _forward_single, _forward_double)
 
 
 @lru_cache
 def backward_body(dtype: torch.dtype) -> Any:
     """Its compiled gradient."""
-    return cfunc(SIGNATURE, cache=True)(_backward_double if dtype == torch.float64 else _backward_single)
+    return of_dtype(dtype, _backward_single, _backward_double)

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from numba import cfunc, njit, types
+from numba import njit, types
 from numba.extending import overload
 
-from softhot.kernels.compiled import FAST, SIGNATURE, SUMS, array, bits, exp, job, log, next_piece, of_rows
+from softhot.kernels.compiled import FAST, SUMS, array, bits, exp, job, log, next_piece, of_dtype, of_rows
 from softhot.kernels.parallel import HEADER
 from softhot.kernels.philox_cpu import BLOCK, LANES, exponential, words_of
 
@@ -306,16 +306,10 @@ def _backward_double(pointer):
 @lru_cache
 def sample_body(dtype: torch.dtype) -> Any:
     """The compiled sampler of a dtype, for `parallel.run`."""
-    return _body(dtype, _sample_single, _sample_double)
+    return of_dtype(dtype, _sample_single, _sample_double)
 
 
 @lru_cache
 def backward_body(dtype: torch.dtype) -> Any:
     """Its compiled gradient."""
-    return _body(dtype, _backward_single, _backward_double)
-
-
-def _body(dtype: torch.dtype, single: Any, double: Any) -> Any:
-    if dtype not in (torch.float32, torch.float64):  # whose memory would be taken for that of another
-        raise TypeError(f"the sampler computes in float32 and float64, not {dtype}; use logits.float().")
-    return cfunc(SIGNATURE, cache=True)(double if dtype == torch.float64 else single)
+    return of_dtype(dtype, _backward_single, _backward_double)

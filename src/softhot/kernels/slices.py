@@ -164,14 +164,18 @@ def place(
 # ---- nodes ---------------------------------------------------------------------------------------------------------
 
 
-def _blocks(code: Code, kind: Any, vectors: Value, uses: int, body: Callable[[Value, int], None]) -> None:
-    """body(first node, vectors) for blocks of nodes of which so many sums fit in the registers."""
-    most = max(_MOST[kind] // uses, 1)
-    whole = code.divide(vectors - 1, most)
-    with code.loop(code.integer(0), whole, 1) as block:
-        body(block * (most * LANES), most)
-    first = whole * (most * LANES)
-    code.cases(vectors - whole * most, most, lambda case: body(first, case))
+def _blocks(code: Code, kind: Any, vectors: Value, gains: Value, body: Callable[[Value, int, bool], None]) -> None:
+    """body(first node, vectors, with gains) for blocks of nodes whose sums fit in the registers."""
+
+    def of_most(most: int, with_gains: bool) -> None:
+        whole = code.divide(vectors - 1, most)
+        with code.loop(code.integer(0), whole, 1) as block:
+            body(block * (most * LANES), most, with_gains)
+        first = whole * (most * LANES)
+        code.cases(vectors - whole * most, most, lambda case: body(first, case, with_gains))
+
+    most = _MOST[kind]
+    code.either(gains.compare("!=", 0), lambda: of_most(max(most // 2, 1), True), lambda: of_most(most, False))
 
 
 def _slices(
@@ -219,11 +223,7 @@ def accumulate(
             here, place = (sums, first + v * LANES) if v < many else (gained, first + (v - many) * LANES)
             code.store(code.load(F64, here, place) + total.get().to(F64), here, place)
 
-    code.either(
-        gains.compare("!=", 0),
-        lambda: _blocks(code, kind, vectors, 2, lambda first, many: block(first, many, True)),
-        lambda: _blocks(code, kind, vectors, 1, lambda first, many: block(first, many, False)),
-    )
+    _blocks(code, kind, vectors, gains, block)
 
 
 @_emitted("iiiddi", "d")
@@ -292,11 +292,7 @@ def dots(
                 total = factor * value + total
             code.store(total, lanes, c << 3)
 
-    code.either(
-        gains.compare("!=", 0),
-        lambda: _blocks(code, kind, vectors, 2, lambda first, many: block(first, many, True)),
-        lambda: _blocks(code, kind, vectors, 1, lambda first, many: block(first, many, False)),
-    )
+    _blocks(code, kind, vectors, gains, block)
     with code.loop(code.integer(0), count, LANES) as c:
         rows = [code.load(kind, lanes, (c + i) << 3) for i in range(LANES)]
         for one, two in _ADDED:
