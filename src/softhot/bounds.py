@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.distributions import Independent
 
 from softhot.distributions import MixtureOfDiscreteFlows, OneHotCategorical, categorical_kl, kl_divergence
-from softhot.estimators import Controlled, Estimator, Exact, Integrand, InvertibleGaussian, configurations
+from softhot.estimators import Estimator, Exact, Integrand, InvertibleGaussian, configurations
 from softhot.functional import one_hot_sample
 from softhot.kl import Categorical, Gaussian, Term, log_mass
 
@@ -99,8 +99,7 @@ class Objective:
             >>> estimator.relaxation.eta.grad is None
             False
         """
-        estimate = self.estimator.learn if isinstance(self.estimator, Controlled) else self.estimator
-        return self._value(estimate, log_likelihood, logits, prior_logits, generator)
+        return self._value(self.estimator.learn, log_likelihood, logits, prior_logits, generator)
 
     def _value(
         self,

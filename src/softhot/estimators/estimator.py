@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Self
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from softhot.kernels.noise import Noise
 from softhot.kl.term import Sample
@@ -66,6 +66,17 @@ class Estimator(ABC):
         self, f: Integrand, logits: Float[Tensor, "*batch N K"], *, generator: torch.Generator | None = None
     ) -> Float[Tensor, "*batch"]:
         """An estimate of E_q[f(z)], of shape (*batch), with the estimator's gradient."""
+
+    def learn(
+        self, f: Integrand, logits: Float[Tensor, "*batch N K"], *, generator: torch.Generator | None = None
+    ) -> Float[Tensor, "*batch"]:
+        """The estimate, as from a call; an estimator that has a control to learn leaves its slope there as well."""
+        return self(f, logits, generator=generator)
+
+    @property
+    def control(self) -> nn.Module | None:
+        """What is learned, if anything."""
+        return None
 
     @abstractmethod
     def evaluations(self, latents: int, classes: int) -> int:

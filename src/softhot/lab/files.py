@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["jsonable", "make_folder", "read_json", "replace", "write_csv", "write_json", "write_text"]
+__all__ = ["jsonable", "kept", "make_folder", "read_json", "replace", "write_csv", "write_json", "write_text"]
 
 
 def make_folder(path: Path) -> Path:
@@ -71,6 +71,16 @@ def read_json(path: Path) -> Any:
         raise ValueError(f"cannot read {str(path)!r}: {error.strerror}.") from error
     except ValueError as error:
         raise ValueError(f"{str(path)!r} is not valid JSON ({error}); remove it to make it anew.") from None
+
+
+def kept(path: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
+    """What a JSON file holds, if there is one and its "settings" are these.
+
+    Raises:
+        ValueError: If it is broken.
+    """
+    found = read_json(path) if path.exists() else None
+    return found if isinstance(found, dict) and found.get("settings") == settings else None
 
 
 def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:

@@ -31,10 +31,10 @@ from torch import Tensor
 
 from softhot import __version__
 from softhot.distributions import MixtureOfDiscreteFlows, OneHotCategorical
-from softhot.estimators import ESTIMATORS, Controlled, Estimator, Exact
+from softhot.estimators import ESTIMATORS, Estimator, Exact
 from softhot.inference import Fit, boosting, likeliest, mean_field, shifted_deltas, variational
 from softhot.lab.config import OPTIMISERS, make_estimator
-from softhot.lab.files import make_folder, read_json, write_csv, write_json
+from softhot.lab.files import kept, make_folder, write_csv, write_json
 from softhot.lab.learner import Learner
 from softhot.lab.seeds import stream
 from softhot.lab.targets import unsuited
@@ -287,7 +287,6 @@ def _climb(plan: Plan, method: str, watch: Watch) -> tuple[Tensor, int | None, s
     estimator = plan.estimator(method)
     exact = isinstance(estimator, Exact)
     learner = Learner(estimator, plan.learning_rate)
-    estimate = estimator.learn if isinstance(estimator, Controlled) else estimator
     free = torch.randn(plan.restarts, *model.logits.shape, dtype=torch.float64, generator=noise).requires_grad_()
     optimiser = OPTIMISERS[plan.optimiser]([free], lr=plan.learning_rate)
     for step in range(plan.steps):
@@ -296,7 +295,7 @@ def _climb(plan: Plan, method: str, watch: Watch) -> tuple[Tensor, int | None, s
         if exact:
             value = plan.target(logits.softmax(-1))
         else:
-            value = estimate(plan.target, logits.expand(plan.batch_size, *logits.shape), generator=noise).mean(0)
+            value = estimator.learn(plan.target, logits.expand(plan.batch_size, *logits.shape), generator=noise).mean(0)
         (-(value + _entropy(logits))).sum().backward()
         optimiser.step()
         learner.step()
@@ -357,9 +356,7 @@ def _own(plan: Plan, probs: Tensor) -> list[list[float]]:
 
 def _kept(plan: Plan, path: Path) -> dict[str, Approximation]:
     """The posteriors of a file, if it is of the same settings."""
-    found = read_json(path) if path.exists() else None
-    if not isinstance(found, dict) or found.get("settings") != plan.settings():
-        return {}
+    found = kept(path, plan.settings()) or {"posteriors": []}
     return {one["method"]: Approximation(**{k: _infinite(k, v) for k, v in one.items()}) for one in found["posteriors"]}
 
 

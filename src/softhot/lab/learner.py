@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import nn
+from torch.optim import Optimizer
 
-from softhot.estimators import Controlled, Estimator
+from softhot.estimators import Estimator
 
 __all__ = ["Learner", "control_of", "held"]
 
 
 class Learner:
-    """An estimator, what it learns, and an Adam of its own for that.
+    """An estimator, what it learns, and an optimiser of its own for that, Adam unless another kind is given.
 
     Attributes:
         estimator: at its first temperature.
@@ -29,11 +30,13 @@ class Learner:
         (0.25, True)
     """
 
-    def __init__(self, estimator: Estimator, learning_rate: float) -> None:
+    def __init__(
+        self, estimator: Estimator, learning_rate: float, kind: Callable[..., Optimizer] = torch.optim.Adam
+    ) -> None:
         self.estimator = estimator
         self.control = control_of(estimator)
         learned = [parameter for parameter in self.control.parameters() if parameter.requires_grad]
-        self.optimiser = torch.optim.Adam(learned, lr=learning_rate) if learned else None
+        self.optimiser = kind(learned, lr=learning_rate) if learned else None
 
     def at(self, temperature: float) -> Estimator:
         """The estimator at a temperature, where it has one; what is learned is shared."""
@@ -51,8 +54,7 @@ class Learner:
 
 def control_of(estimator: Estimator) -> nn.Module:
     """What an estimator learns; an empty module if nothing."""
-    control = estimator.control if isinstance(estimator, Controlled) else None
-    return nn.Module() if control is None else control
+    return nn.Module() if estimator.control is None else estimator.control
 
 
 @contextmanager

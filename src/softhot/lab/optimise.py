@@ -20,9 +20,10 @@ import torch
 from torch import Tensor
 
 from softhot import __version__
-from softhot.estimators import Controlled, Estimator, Exact
+from softhot.estimators import Estimator, Exact
 from softhot.lab.config import OPTIMISERS, make_estimator
-from softhot.lab.files import make_folder, read_json, write_csv, write_json
+from softhot.lab.files import kept, make_folder, write_csv, write_json
+from softhot.lab.learner import Learner
 from softhot.lab.seeds import stream
 from softhot.lab.targets import ProblemTarget
 from softhot.names import unknown
@@ -169,22 +170,19 @@ def records(plan: Plan, descents: list[Descent]) -> dict[str, Any]:
 def _descend(plan: Plan, name: str, watch: Watch) -> Descent:
     toy, estimator, noise = problem(plan.problem), plan.estimator(name), stream(0, "optimise", name)
     parameters = torch.stack([toy.start(seed) for seed in range(plan.seeds)]).requires_grad_()
-    control = estimator.control if isinstance(estimator, Controlled) else None
-    learned = [] if control is None else [p for p in control.parameters() if p.requires_grad]
-    estimate = estimator.learn if isinstance(estimator, Controlled) and learned else estimator
-    optimisers = [OPTIMISERS[plan.optimiser](each, lr=plan.learning_rate) for each in ([parameters], learned) if each]
+    kind = OPTIMISERS[plan.optimiser]
+    optimiser, learner = kind([parameters], lr=plan.learning_rate), Learner(estimator, plan.learning_rate, kind)
     exact = isinstance(estimator, Exact)
     steps, losses, seconds = [0], [_losses(toy, parameters)], 0.0
     for step in range(1, plan.steps + 1):
         start = time.perf_counter()
-        for optimiser in optimisers:
-            optimiser.zero_grad()
+        optimiser.zero_grad()
         logits = toy.logits(parameters)
         many = logits.expand(plan.batch_size, *logits.shape)
-        value = toy.value(logits) if exact else estimate(toy.f, many, generator=noise).mean(0)
+        value = toy.value(logits) if exact else estimator.learn(toy.f, many, generator=noise).mean(0)
         value.sum().backward()
-        for optimiser in optimisers:
-            optimiser.step()
+        optimiser.step()
+        learner.step()
         seconds += time.perf_counter() - start
         if step % plan.interval == 0 or step == plan.steps:
             watch(name, step - steps[-1])
@@ -204,9 +202,7 @@ def _losses(toy: Problem, parameters: Tensor) -> list[float]:
 
 def _kept(plan: Plan, path: Path) -> dict[str, Descent]:
     """The descents of a file, if it is of the same settings."""
-    found = read_json(path) if path.exists() else None
-    if not isinstance(found, dict) or found.get("settings") != plan.settings():
-        return {}
+    found = kept(path, plan.settings()) or {"descents": []}
     return {one["estimator"]: Descent(**one) for one in found["descents"]}
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from softhot.bounds import Objective, incompatible
-from softhot.estimators import Controlled, Estimator, Exact, Integrand, MixtureOfDiscreteFlows
+from softhot.estimators import Estimator, Exact, Integrand, MixtureOfDiscreteFlows
 from softhot.kl import Categorical, Mixture, Term
 from softhot.lab.learner import held
 from softhot.lab.seeds import stream
@@ -139,7 +139,7 @@ class ProblemTarget(Target):
         return {"encoder": [self.at]}
 
     def value(self, estimator: Estimator, generator: torch.Generator, *, learn: bool = False) -> Tensor:
-        estimate = estimator.learn if learn and isinstance(estimator, Controlled) else estimator
+        estimate = estimator.learn if learn else estimator
         return estimate(self.problem.f, self.problem.logits(self.at), generator=generator)
 
     def exact(self, limit: int) -> dict[str, Tensor] | None:
