@@ -200,6 +200,8 @@ def overview(records: Sequence[Mapping[str, Any]], *, most: int = 16) -> Figure:
     arms = summarise(records)
     shown, names = [arm for arm in arms if arm.elbo.count][:most], marks(arms)
     finished = "" if len(shown) == len(arms) else f", best {len(shown)} of {len(arms)} arms"
+    cosines = {arm.estimator for arm in arms for stage in _STAGES if getattr(arm, stage).encoder.cosine.count}
+    measured = [name for name in names if name in cosines]  # a mixture of flows has no gradient to be held against
     figure = blank(
         600,
         width=1200,
@@ -209,13 +211,13 @@ def overview(records: Sequence[Mapping[str, Any]], *, most: int = 16) -> Figure:
         xaxis={"title": "nats per image", "domain": [0, 0.54]},
         yaxis=_rows(_labels(shown)),
         xaxis2={"title": "mean cosine with the true gradient", "domain": [0.73, 1], "anchor": "y2", "gridcolor": GRID},
-        yaxis2={**_rows([html.escape(name) for name in names]), "anchor": "x2"},
+        yaxis2={**_rows([html.escape(name) for name in measured]), "anchor": "x2"},
     )
     title(figure, f"objective and discrete ELBO{finished}", "")
     title(figure, "encoder: fresh ○, trained ●", "2")
     _dumbbells(figure, shown, names, legend=False)
-    for row, (name, mark) in enumerate(names.items()):
-        own = [arm for arm in arms if arm.estimator == name]
+    for row, name in enumerate(measured):
+        own, mark = [arm for arm in arms if arm.estimator == name], names[name]
         for stage, suffix, shift in zip(_STAGES, ("-open", ""), (-0.15, 0.15), strict=True):
             values = [getattr(arm, stage).encoder.cosine.mean for arm in own]
             look = _points(name, Mark(mark.colour, mark.symbol + suffix, mark.glyph), "2", legend=not suffix)
