@@ -68,7 +68,7 @@ class Estimator(ABC):
         """An estimate of E_q[f(z)], of shape (*batch), with the estimator's gradient."""
 
     def learn(
-        self, f: Integrand, logits: Float[Tensor, "*batch N K"], *, generator: torch.Generator | None = None
+        self, f: Integrand, logits: Float[Tensor, "*logits N K"], *, generator: torch.Generator | None = None
     ) -> Float[Tensor, "*batch"]:
         """The estimate, as from a call; an estimator that has a control to learn leaves its slope there as well."""
         return self(f, logits, generator=generator)
