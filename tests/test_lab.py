@@ -8,10 +8,11 @@ import torch
 
 from softhot.bounds import Objective
 from softhot.estimators import Exact
-from softhot.lab import checkpoint, study
+from softhot.lab import checkpoint, engine, plan, study
 from softhot.lab.config import Config
 from softhot.lab.entropies import curves, entropies
 from softhot.lab.gradients import measure, reference
+from softhot.lab.record import run_one
 from softhot.lab.single import Session
 from softhot.lab.targets import VaeTarget
 from softhot.lab.training import Run, evaluate
@@ -255,7 +256,7 @@ def test_a_folder_is_not_written_over(tmp_path):
 
 
 class TestStudy:
-    PLAN = study.plan(
+    PLAN = plan.plan(
         dataclasses.replace(SMALL, epochs=1), ["reinmax", "gumbel-softmax"], ["jang", "concrete"], [0.5, 1.0], [0, 1]
     )
 
@@ -275,13 +276,13 @@ class TestStudy:
 
     def test_plan_without_a_pair_is_refused(self):
         with pytest.raises(ValueError, match="go together: reinmax with concrete"):
-            study.plan(SMALL, ["reinmax"], ["concrete"], [1.0], [0])
+            plan.plan(SMALL, ["reinmax"], ["concrete"], [1.0], [0])
 
     def test_runs_are_recorded_once_and_found_again(self, tmp_path):
-        two = study.Plan(self.PLAN.runs[:2], self.PLAN.skipped)
-        first = list(study.execute(two, tmp_path, command="test", workers=2))
+        two = plan.Plan(self.PLAN.runs[:2], self.PLAN.skipped)
+        first = list(engine.execute(two, tmp_path, command="test", workers=2))
         assert sorted(record["arm"] for record in first) == sorted(config.arm for config in two.runs)
-        again = list(study.execute(two, tmp_path, command="test"))
+        again = list(engine.execute(two, tmp_path, command="test"))
         assert sorted(again, key=str) == sorted(first, key=str)
         about, found = study.records(tmp_path)
         assert about["planned"] == 2
@@ -293,12 +294,12 @@ class TestStudy:
 
     def test_a_record_is_the_same_in_and_out_of_a_worker_and_consistent(self, tmp_path):
         config = self.PLAN.runs[0]
-        record = study.run_one(config)
+        record = run_one(config)
         assert record["gap"] == pytest.approx(record["objective"] - record["elbo"])
         assert record["elbo"] <= record["log_likelihood"] + 0.05
         assert record["bounds"] == "the discrete log-likelihood"
         assert record["evaluations"] == 1197
-        (worker,) = study.execute(study.Plan((config,), ()), tmp_path, command="test")
+        (worker,) = engine.execute(plan.Plan((config,), ()), tmp_path, command="test")
         for key in ("objective", "elbo", "iwae", "log_likelihood"):
             assert worker[key] == pytest.approx(record[key], rel=1e-4)
 
@@ -308,7 +309,7 @@ class TestStudy:
         (tmp_path / "runs").mkdir()
         (tmp_path / "runs" / f"{config.id}.json").write_text(text)
         with pytest.raises(ValueError, match=config.id):
-            list(study.execute(study.Plan((config,), ()), tmp_path, command="test"))
+            list(engine.execute(plan.Plan((config,), ()), tmp_path, command="test"))
 
 
 class TestEntropies:

@@ -17,10 +17,12 @@ from softhot.cli import options
 from softhot.lab.conclusion import conclude
 from softhot.lab.config import Config
 from softhot.lab.drawing import save, writable
+from softhot.lab.engine import execute
 from softhot.lab.figures import overview
 from softhot.lab.files import write_text
+from softhot.lab.plan import plan
 from softhot.lab.report import render
-from softhot.lab.study import execute, plan, records, write_table
+from softhot.lab.study import records, write_table
 from softhot.lab.summary import Arm, summarise
 
 __all__ = ["compare"]

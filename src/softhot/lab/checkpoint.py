@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,13 @@ def save(run: Run, path: Path) -> None:
     for prefix, optimiser in _optimisers(run).items():
         for index, state in optimiser.state_dict()["state"].items():
             tensors |= {f"{prefix}.{index}.{name}": value.contiguous() for name, value in state.items()}
-    about = {"softhot": __version__, "config": json.dumps(run.config.to_json()), "epoch": str(run.epoch)}
+    tensors["total"] = run.total
+    about = {
+        "softhot": __version__,
+        "config": json.dumps(run.config.to_json()),
+        "step": str(run.step),
+        "seconds": str(run.seconds),
+    }
     replace(path, lambda beside: save_file(tensors, beside, metadata=about))
 
 
@@ -79,9 +86,10 @@ def restore(run: Run, path: Path) -> None:
     except (RuntimeError, ValueError, KeyError) as error:
         summary = str(error).splitlines()[0].rstrip(":")
         raise ValueError(f"{str(path)!r} holds the weights of another model ({summary}).") from None
-    run.epoch = int(about["epoch"])
-    if run.epoch > ours.epochs:
-        raise ValueError(f"{str(path)!r} has {run.epoch} epochs already; use --epochs {run.epoch} or more.")
+    run.step, run.total, run.seconds = int(about["step"]), tensors["total"], float(about["seconds"])
+    if run.step > run.steps:
+        done = math.ceil(run.step / run.per_epoch)
+        raise ValueError(f"{str(path)!r} has {done} epochs already; use --epochs {done} or more.")
 
 
 def _config(about: dict[str, Any]) -> Config:
@@ -112,7 +120,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise ValueError(f"cannot read the checkpoint {str(path)!r}: {error.strerror or error}.") from error
     except SafetensorError as error:
         raise ValueError(f"{str(path)!r} is not a checkpoint, or is damaged ({error}).") from None
-    if not {"softhot", "config", "epoch"} <= about.keys():
+    if not {"softhot", "config", "step", "seconds"} <= about.keys():
         raise ValueError(f"{str(path)!r} is not a checkpoint of softhot: it does not say what run it belongs to.")
     if not all(torch.isfinite(value).all() for value in tensors.values()):
         raise ValueError(f"{str(path)!r} holds numbers that are not finite: the run had diverged.")

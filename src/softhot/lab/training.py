@@ -1,7 +1,7 @@
 """The training loop, an epoch at a time, and the evaluation of what came out.
 
-Every epoch draws its order and its noise from streams of its own, so a run that stops after any epoch and goes on later
-has the same numbers as one that never stopped.
+Every epoch draws its order and every step its noise from a stream of its own, so a run that stops after any step and
+goes on later has the same numbers as one that never stopped.
 """
 
 from __future__ import annotations
@@ -68,12 +68,25 @@ class Scores:
 
 
 class Run:
-    """A model in training: weights, optimiser and the number of epochs done."""
+    """A model in training.
+
+    Attributes:
+        model: the weights.
+        learner: the estimator, with what it learns.
+        optimiser: of the weights.
+        per_epoch: steps of an epoch.
+        step: how many were taken.
+        total: the sum of the objective over the images of the epoch so far.
+        seconds: of training in the epoch so far.
+    """
 
     def __init__(self, config: Config, images: Binarised) -> None:
         self.config = config
         self.images = images
-        self.epoch = 0
+        self.step = 0
+        self.total = torch.zeros(())
+        self.seconds = 0.0
+        self._drawn: tuple[int, Tensor, tuple[Tensor, ...]] | None = None
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(stream(config.seed, "weights").initial_seed())
             self.model = CategoricalVAE(
@@ -89,15 +102,19 @@ class Run:
         self.learner = Learner(config.make_estimator(config.temperature), config.control_learning_rate)
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.optimiser = OPTIMISERS[config.optimiser](trained, lr=config.learning_rate)
-        self.steps = math.ceil(len(images.train) / config.batch_size)
-        self.temperatures = config.temperatures(
-            config.epochs * self.steps - 1
-        )  # the last step has the last temperature
+        self.per_epoch = math.ceil(len(images.train) / config.batch_size)
+        self.steps = config.epochs * self.per_epoch
+        self.temperatures = config.temperatures(self.steps - 1)  # the last step has the last temperature
 
     @property
     def temperature(self) -> float:
         """The temperature of the last step taken, or of the first if none was."""
-        return self.temperatures(max(self.epoch * self.steps - 1, 0))
+        return self.temperatures(max(self.step - 1, 0))
+
+    @property
+    def epoch(self) -> int:
+        """How many epochs are finished."""
+        return self.step // self.per_epoch
 
     def objective(self, temperature: float) -> Objective:
         """What is maximised, at a temperature, with what the estimator has learned so far."""
@@ -105,37 +122,55 @@ class Run:
 
     def epochs(self) -> Iterator[Epoch]:
         """Train, and yield after every epoch that is left."""
-        while self.epoch < self.config.epochs:
+        while self.step < self.steps:
             yield self.train_epoch()
 
     def train_epoch(self) -> Epoch:
-        """One pass through the training images."""
-        config, seed = self.config, self.config.seed
+        """Take the steps that are left of an epoch."""
+        self.train_step()
+        while self.step % self.per_epoch:
+            self.train_step()
+        return self._finish_epoch()
+
+    def train_step(self) -> None:
+        """Climb the objective of the next batch of images."""
         start = time.perf_counter()
-        train = self.images.train_epoch(stream(seed, "pixels", self.epoch))
-        order = torch.randperm(len(train), generator=stream(seed, "order", self.epoch))
-        noise = stream(seed, "noise", self.epoch)
-        total = torch.zeros(())
-        for step, index in enumerate(order.split(config.batch_size)):
-            temperature = self.temperatures(self.epoch * self.steps + step)
-            objective = self.objective(temperature)
-            value = objective_of(self.model, objective.learn, train[index], noise).sum()
-            self.optimiser.zero_grad()
-            (-value / len(index)).backward()
-            self.optimiser.step()
-            self.learner.step()
-            total += value.detach()
-        seconds = time.perf_counter() - start
-        self.epoch += 1
-        per_image = self.learner.estimator.evaluations(config.latents, config.classes)
-        return Epoch(
+        x = self._batch()
+        objective = self.objective(self.temperatures(self.step))
+        value = objective_of(self.model, objective.learn, x, stream(self.config.seed, "noise", self.step)).sum()
+        self.optimiser.zero_grad()
+        (-value / len(x)).backward()
+        self.optimiser.step()
+        self.learner.step()
+        self.total += value.detach()
+        self.step += 1
+        self.seconds += time.perf_counter() - start
+
+    def _batch(self) -> Tensor:
+        epoch, index = divmod(self.step, self.per_epoch)
+        train, order = self._epoch_images(epoch)
+        return train[order[index]]
+
+    def _epoch_images(self, epoch: int) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The images of an epoch, and the indices of its batches; drawn once for all of its steps."""
+        if self._drawn is None or self._drawn[0] != epoch:
+            train = self.images.train_epoch(stream(self.config.seed, "pixels", epoch))
+            order = torch.randperm(len(train), generator=stream(self.config.seed, "order", epoch))
+            self._drawn = epoch, train, order.split(self.config.batch_size)
+        return self._drawn[1:]
+
+    def _finish_epoch(self) -> Epoch:
+        images, objective = len(self.images.train), self.objective(self.temperature)
+        finished = Epoch(
             epoch=self.epoch,
-            temperature=temperature,
-            objective=total.item() / len(train),
+            temperature=self.temperature,
+            objective=self.total.item() / images,
             valid_elbo=evaluate_elbo(self.model, objective, self.images.valid, stream(0, "validation")),
-            evaluations=per_image * len(train),
-            seconds=seconds,
+            evaluations=self.learner.estimator.evaluations(self.config.latents, self.config.classes) * images,
+            seconds=self.seconds,
         )
+        self.total, self.seconds = torch.zeros(()), 0.0
+        return finished
 
 
 def few(images: Tensor, count: int) -> Tensor:
