@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from softhot.bounds import Objective, elbo, iwae, log_marginal
+from softhot.bounds import Objective, elbo, elbo_and_iwae, log_marginal
 from softhot.estimators import estimator
 from softhot.lab.config import OPTIMISERS, Config
 from softhot.lab.learner import Learner, held
@@ -25,6 +25,7 @@ from softhot.problems.vae import CategoricalVAE
 __all__ = ["Epoch", "Run", "Scores", "evaluate", "few", "objective_of"]
 
 ENUMERABLE = 2**14  # configurations up to which the exact log-likelihood is reported
+CACHED = 2**20  # pixels that are decoded at once: about as many as a cache holds
 
 
 @dataclass(frozen=True)
@@ -205,34 +206,33 @@ def evaluate_elbo(
 
 
 @torch.no_grad()
-def evaluate(run: Run, images: Tensor, *, iwae_samples: int = 100, samples: int = 20) -> Scores:
+def evaluate(run: Run, images: Tensor, *, iwae_samples: int = 100, draws: int = 40_000) -> Scores:
     """The scores of a trained model on images that it has not seen; the same at every call.
 
     Arguments:
         run: the trained model.
         images: of shape (n, D).
-        iwae_samples: draws per image of the importance-weighted bound.
-        samples: draws per image of the objective and of the ELBO.
+        iwae_samples: draws per image of the importance-weighted bound and of the ELBO.
+        draws: of the objective, over all images; at most 20 of each.
     """
-    model, config = run.model, run.config
-    noise = stream(0, "test")
+    config, noise = run.config, stream(0, "test")
     objective = run.objective(run.temperature)
-    sums = dict.fromkeys(("objective", "elbo", "iwae", "log_likelihood"), 0.0)
+    each = 1 if config.estimator == "exact" or objective.estimator.mixture else min(20, -(-draws // len(images)))
     enumerable = config.classes**config.latents <= ENUMERABLE
+    sums = dict.fromkeys(("objective", "elbo", "iwae", "log_likelihood"), 0.0)
     for x in images.split(100):
-        likelihood, logits = model.log_likelihood(x), model.posterior(x)
-        draws = 1 if config.estimator == "exact" or objective.estimator.mixture else samples
         with held(objective.estimator):
-            for _ in range(draws):
-                value = objective(likelihood, logits, model.prior, generator=noise)
-                sums["objective"] += value.sum().item() / draws
-        posterior = objective.posterior(logits)
-        bound = elbo(likelihood, posterior, model.prior, samples=samples, generator=noise)
-        sums["elbo"] += bound.sum().item()
-        tight = iwae(likelihood, posterior, model.prior, samples=iwae_samples, generator=noise)
-        sums["iwae"] += tight.sum().item()
+            for _ in range(each):
+                sums["objective"] += objective_of(run.model, objective, x, noise).sum().item() / each
         if enumerable:
-            sums["log_likelihood"] += log_marginal(likelihood, model.prior, x.shape[:1], limit=ENUMERABLE).sum().item()
+            exact = log_marginal(run.model.log_likelihood(x), run.model.prior, x.shape[:1], limit=ENUMERABLE)
+            sums["log_likelihood"] += exact.sum().item()
+    for x in images.split(max(1, CACHED // (iwae_samples * images.shape[-1]))):
+        posterior = objective.posterior(run.model.posterior(x))
+        likelihood = run.model.log_likelihood(x)
+        bounds = elbo_and_iwae(likelihood, posterior, run.model.prior, samples=iwae_samples, generator=noise)
+        for name, bound in zip(("elbo", "iwae"), bounds, strict=True):
+            sums[name] += bound.sum().item()
     means = {name: value / len(images) for name, value in sums.items()}
     if not enumerable:
         return Scores(means["objective"], means["elbo"], means["iwae"], iwae_samples, None)
