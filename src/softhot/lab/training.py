@@ -121,15 +121,20 @@ class Run:
         """What is maximised, at a temperature, with what the estimator has learned so far."""
         return Objective(self.learner.at(temperature), self.config.make_term())
 
-    def epochs(self) -> Iterator[Epoch]:
-        """Train, and yield after every epoch that is left."""
-        while self.step < self.steps:
-            yield self.train_epoch()
+    def epochs(self, pause: Callable[[], None] = lambda: None) -> Iterator[Epoch]:
+        """Train, and yield after every epoch that is left.
 
-    def train_epoch(self) -> Epoch:
-        """Take the steps that are left of an epoch."""
+        Arguments:
+            pause: called between the steps of an epoch, where the run may be saved, and later go on from.
+        """
+        while self.step < self.steps:
+            yield self.train_epoch(pause)
+
+    def train_epoch(self, pause: Callable[[], None] = lambda: None) -> Epoch:
+        """Take the steps that are left of an epoch, with a pause between them."""
         self.train_step()
         while self.step % self.per_epoch:
+            pause()
             self.train_step()
         return self._finish_epoch()
 
