@@ -136,23 +136,34 @@ class Run:
         while self.step % self.per_epoch:
             pause()
             self.train_step()
-        return self._finish_epoch()
+        return self.finish_epoch(
+            evaluate_elbo(self.model, self.objective(self.temperature), self.images.valid, stream(0, "validation"))
+        )
 
     def train_step(self) -> None:
         """Climb the objective of the next batch of images."""
         start = time.perf_counter()
-        x = self._batch()
+        x = self.batch()
         objective = self.objective(self.temperatures(self.step))
-        value = objective_of(self.model, objective.learn, x, stream(self.config.seed, "noise", self.step)).sum()
+        value = objective_of(self.model, objective.learn, x, self.noise()).sum()
         self.optimiser.zero_grad()
         (-value / len(x)).backward()
         self.optimiser.step()
         self.learner.step()
-        self.total += value.detach()
-        self.step += 1
-        self.seconds += time.perf_counter() - start
+        self.count(value.detach(), time.perf_counter() - start)
 
-    def _batch(self) -> Tensor:
+    def count(self, value: Tensor, seconds: float) -> None:
+        """Take note of a step: the sum of the objective over its images, and the time it took."""
+        self.total += value
+        self.step += 1
+        self.seconds += seconds
+
+    def noise(self) -> torch.Generator:
+        """The randomness of the next step."""
+        return stream(self.config.seed, "noise", self.step)
+
+    def batch(self) -> Tensor:
+        """The images of the next step."""
         epoch, index = divmod(self.step, self.per_epoch)
         train, order = self._epoch_images(epoch)
         return train[order[index]]
@@ -165,13 +176,14 @@ class Run:
             self._drawn = epoch, train, order.split(self.config.batch_size)
         return self._drawn[1:]
 
-    def _finish_epoch(self) -> Epoch:
-        images, objective = len(self.images.train), self.objective(self.temperature)
+    def finish_epoch(self, valid_elbo: float) -> Epoch:
+        """What the epoch gave, whose last step was just taken; the next one starts from nothing."""
+        images = len(self.images.train)
         finished = Epoch(
             epoch=self.epoch,
             temperature=self.temperature,
             objective=self.total.item() / images,
-            valid_elbo=evaluate_elbo(self.model, objective, self.images.valid, stream(0, "validation")),
+            valid_elbo=valid_elbo,
             evaluations=self.learner.estimator.evaluations(self.config.latents, self.config.classes) * images,
             seconds=self.seconds,
         )
