@@ -80,14 +80,17 @@ def test_a_resumed_run_has_the_numbers_of_an_uninterrupted_one(tmp_path, setting
     whole = Session.start(config, tmp_path / "whole")
     expected = whole.train()
 
-    def stop(epoch):
-        if epoch.epoch == 2:
+    broken = Session.start(config, tmp_path / "broken")
+    middle = 2 * whole.run.per_epoch + 5
+
+    def stop():
+        if broken.run.step == middle:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        Session.start(config, tmp_path / "broken").train(stop)
+        broken.train(pause=stop, checkpoint_every=0)
     resumed = Session.start(config, tmp_path / "broken", resume=True)
-    assert resumed.run.epoch == 2
+    assert resumed.run.step == middle
     assert resumed.train() == expected
     for one, other in ((resumed.run.model, whole.run.model), (resumed.run.learner.control, whole.run.learner.control)):
         for ours, theirs in zip(one.state_dict().values(), other.state_dict().values(), strict=True):

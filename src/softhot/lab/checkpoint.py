@@ -8,6 +8,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from softhot.lab.training import Run
 from softhot.problems.data import load as load_images
 from softhot.problems.data import prepare
 
-__all__ = ["load", "restore", "save"]
+__all__ = ["load", "restore", "save", "saver"]
 
 
 def save(run: Run, path: Path) -> None:
@@ -42,6 +44,25 @@ def save(run: Run, path: Path) -> None:
         "seconds": str(run.seconds),
     }
     replace(path, lambda beside: save_file(tensors, beside, metadata=about))
+
+
+def saver(run: Run, path: Path, *, minutes: float) -> Callable[[], None]:
+    """What a run calls in its pauses so that its state is saved once so many minutes have passed, again and again.
+
+    Example:
+        >>> from softhot.lab.config import Config
+        >>> run = Run(Config(epochs=1), prepare(load_images("digits"), "threshold"))
+        >>> last = list(run.epochs(pause=saver(run, Path("checkpoint.safetensors"), minutes=5)))
+    """
+    due = time.monotonic() + 60 * minutes
+
+    def pause() -> None:
+        nonlocal due
+        if time.monotonic() >= due:
+            save(run, path)
+            due = time.monotonic() + 60 * minutes
+
+    return pause
 
 
 def load(path: Path) -> Run:

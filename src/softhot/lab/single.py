@@ -21,9 +21,10 @@ from softhot.lab.pictures import prior_samples, reconstructions, save_grid
 from softhot.lab.training import Epoch, Run, Scores, evaluate, few
 from softhot.problems.data import load, prepare
 
-__all__ = ["KEPT", "Session", "stages"]
+__all__ = ["KEPT", "MINUTES", "Session", "stages"]
 
 KEPT = "checkpoints"  # the folder of those that are kept for good
+MINUTES = 5.0  # between checkpoints
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,8 @@ class Session:
             raise ValueError(f"{str(folder)!r} holds another run, without a checkpoint; use another --out.")
         if resume and session.checkpoint.exists():
             checkpoint.restore(session.run, session.checkpoint)
-            session.rows.extend(_rows(folder / "metrics.csv", session.run.epoch))
+            if session.run.epoch:
+                session.rows.extend(_rows(folder / "metrics.csv", session.run.epoch))
         make_folder(folder)
         write_json(folder / "config.json", config.to_json())
         return session
@@ -70,17 +72,32 @@ class Session:
         """The file of the weights."""
         return self.folder / "checkpoint.safetensors"
 
-    def train(self, watch: Callable[[Epoch], None] = lambda epoch: None, *, keep_every: int | None = None) -> Scores:
+    def train(
+        self,
+        watch: Callable[[Epoch], None] = lambda epoch: None,
+        *,
+        pause: Callable[[], None] = lambda: None,
+        keep_every: int | None = None,
+        checkpoint_every: float = MINUTES,
+    ) -> Scores:
         """Train what is left, write what comes of it, and return the scores on the test images.
 
         Arguments:
             watch: called after each epoch.
+            pause: called between the steps of an epoch.
             keep_every: epochs between checkpoints that are kept for good; none if not given.
+            checkpoint_every: minutes between checkpoints within an epoch; there is one at the end of each as well.
 
         Raises:
             ValueError: If the run diverges.
         """
-        for epoch in self.run.epochs():
+        save = checkpoint.saver(self.run, self.checkpoint, minutes=checkpoint_every)
+
+        def between() -> None:
+            save()
+            pause()
+
+        for epoch in self.run.epochs(between):
             if not math.isfinite(epoch.objective):
                 raise ValueError(f"the run diverged in epoch {epoch.epoch}; use a smaller --learning-rate.")
             self.rows.append(dataclasses.asdict(epoch))

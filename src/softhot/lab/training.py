@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from softhot.bounds import Objective, elbo, iwae, log_marginal
+from softhot.bounds import Objective, elbo, elbo_and_iwae, log_marginal
 from softhot.estimators import estimator
 from softhot.lab.config import OPTIMISERS, Config
 from softhot.lab.learner import Learner, held
@@ -27,7 +27,8 @@ from softhot.problems.vae import CategoricalVAE
 __all__ = ["Epoch", "Run", "Scores", "evaluate", "few", "objective_of"]
 
 ENUMERABLE = 2**14  # configurations up to which the exact log-likelihood is reported
-_UNLIMITED = sys.maxsize  # steps, where seconds end the run
+UNLIMITED = sys.maxsize  # steps, where seconds end the run
+CACHED = 2**20  # pixels that are decoded at once: about as many as a cache holds
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class Run:
         learner: the estimator, with what it learns.
         optimiser: of the weights.
         per_epoch: steps of an epoch.
-        steps: of the whole run, as many as anyone can take where seconds end it.
+        steps: of the whole run; as many as anyone can take, where seconds end it.
         step: how many were taken.
         total: the sum of the objective over the images of the epoch so far.
         seconds: of training in the epoch so far.
@@ -120,7 +121,7 @@ class Run:
     @property
     def epoch(self) -> int:
         """How many epochs are finished; the last one of a run is, wherever the run ends."""
-        return -(-self.step // self.per_epoch) if self.done else self.step // self.per_epoch
+        return math.ceil(self.step / self.per_epoch) if self.done else self.step // self.per_epoch
 
     @property
     def done(self) -> bool:
@@ -132,31 +133,41 @@ class Run:
         """What is maximised, at a temperature, with what the estimator has learned so far."""
         return Objective(self.learner.at(temperature), self.config.make_term())
 
-    def epochs(self) -> Iterator[Epoch]:
-        """Train, and yield after every epoch that is left."""
-        while not self.done:
-            yield self.train_epoch()
+    def epochs(self, pause: Callable[[], None] = lambda: None) -> Iterator[Epoch]:
+        """Train, and yield after every epoch that is left.
 
-    def train_epoch(self) -> Epoch:
-        """Take the steps that are left of an epoch."""
+        Arguments:
+            pause: called between the steps of an epoch, where the run may be saved, and later go on from.
+        """
+        while not self.done:
+            yield self.train_epoch(pause)
+
+    def train_epoch(self, pause: Callable[[], None] = lambda: None) -> Epoch:
+        """Take the steps that are left of an epoch, with a pause between them."""
         self.train_step()
         while self.step % self.per_epoch and not self.done:
+            pause()
             self.train_step()
-        return self._finish_epoch()
+        return self.finish_epoch(
+            evaluate_elbo(self.model, self.objective(self.temperature), self.images.valid, stream(0, "validation"))
+        )
 
     def train_step(self) -> None:
         """Climb the objective of the next batch of images."""
         start = time.perf_counter()
-        x = self._batch()
+        x = self.batch()
         objective = self.objective(self.temperatures(self.step))
-        value = objective_of(self.model, objective.learn, x, stream(self.config.seed, "noise", self.step)).sum()
+        value = objective_of(self.model, objective.learn, x, self.noise()).sum()
         self.optimiser.zero_grad()
         (-value / len(x)).backward()
         self.optimiser.step()
         self.learner.step()
-        self.total += value.detach()
+        self.count(value.detach(), time.perf_counter() - start)
+
+    def count(self, value: Tensor, seconds: float) -> None:
+        """Take note of a step: the sum of the objective over its images, and the time it took."""
+        self.total += value
         self.step += 1
-        seconds = time.perf_counter() - start
         self.seconds += seconds
         self.elapsed += seconds
 
@@ -166,11 +177,16 @@ class Run:
         if config.epochs is not None:
             return config.epochs * self.per_epoch
         if config.budget_evaluations is None:
-            return _UNLIMITED
+            return UNLIMITED
         epochs, rest = divmod(int(config.budget_evaluations / config.evaluations), images)
         return epochs * self.per_epoch + rest // config.batch_size  # the last batch of an epoch may be smaller
 
-    def _batch(self) -> Tensor:
+    def noise(self) -> torch.Generator:
+        """The randomness of the next step."""
+        return stream(self.config.seed, "noise", self.step)
+
+    def batch(self) -> Tensor:
+        """The images of the next step."""
         epoch, index = divmod(self.step, self.per_epoch)
         train, order = self._epoch_images(epoch)
         return train[order[index]]
@@ -183,14 +199,15 @@ class Run:
             self._drawn = epoch, train, order.split(self.config.batch_size)
         return self._drawn[1:]
 
-    def _finish_epoch(self) -> Epoch:
-        taken = self.step - (self.epoch - 1) * self.per_epoch
-        images, objective = min(taken * self.config.batch_size, len(self.images.train)), self.objective(self.temperature)
+    def finish_epoch(self, valid_elbo: float) -> Epoch:
+        """What the epoch gave, whose last step was just taken; the next one starts from nothing."""
+        steps = self.step - (self.epoch - 1) * self.per_epoch
+        images = min(steps * self.config.batch_size, len(self.images.train))
         finished = Epoch(
             epoch=self.epoch,
             temperature=self.temperature,
             objective=self.total.item() / images,
-            valid_elbo=evaluate_elbo(self.model, objective, self.images.valid, stream(0, "validation")),
+            valid_elbo=valid_elbo,
             evaluations=self.config.evaluations * images,
             seconds=self.seconds,
         )
@@ -230,34 +247,33 @@ def evaluate_elbo(
 
 
 @torch.no_grad()
-def evaluate(run: Run, images: Tensor, *, iwae_samples: int = 100, samples: int = 20) -> Scores:
+def evaluate(run: Run, images: Tensor, *, iwae_samples: int = 100, draws: int = 40_000) -> Scores:
     """The scores of a trained model on images that it has not seen; the same at every call.
 
     Arguments:
         run: the trained model.
         images: of shape (n, D).
-        iwae_samples: draws per image of the importance-weighted bound.
-        samples: draws per image of the objective and of the ELBO.
+        iwae_samples: draws per image of the importance-weighted bound and of the ELBO.
+        draws: of the objective, over all images; at most 20 of each.
     """
-    model, config = run.model, run.config
-    noise = stream(0, "test")
+    config, noise = run.config, stream(0, "test")
     objective = run.objective(run.temperature)
-    sums = dict.fromkeys(("objective", "elbo", "iwae", "log_likelihood"), 0.0)
+    each = 1 if config.estimator == "exact" or objective.estimator.mixture else min(20, -(-draws // len(images)))
     enumerable = config.classes**config.latents <= ENUMERABLE
+    sums = dict.fromkeys(("objective", "elbo", "iwae", "log_likelihood"), 0.0)
     for x in images.split(100):
-        likelihood, logits = model.log_likelihood(x), model.posterior(x)
-        draws = 1 if config.estimator == "exact" or objective.estimator.mixture else samples
         with held(objective.estimator):
-            for _ in range(draws):
-                value = objective(likelihood, logits, model.prior, generator=noise)
-                sums["objective"] += value.sum().item() / draws
-        posterior = objective.posterior(logits)
-        bound = elbo(likelihood, posterior, model.prior, samples=samples, generator=noise)
-        sums["elbo"] += bound.sum().item()
-        tight = iwae(likelihood, posterior, model.prior, samples=iwae_samples, generator=noise)
-        sums["iwae"] += tight.sum().item()
+            for _ in range(each):
+                sums["objective"] += objective_of(run.model, objective, x, noise).sum().item() / each
         if enumerable:
-            sums["log_likelihood"] += log_marginal(likelihood, model.prior, x.shape[:1], limit=ENUMERABLE).sum().item()
+            exact = log_marginal(run.model.log_likelihood(x), run.model.prior, x.shape[:1], limit=ENUMERABLE)
+            sums["log_likelihood"] += exact.sum().item()
+    for x in images.split(max(1, CACHED // (iwae_samples * images.shape[-1]))):
+        posterior = objective.posterior(run.model.posterior(x))
+        likelihood = run.model.log_likelihood(x)
+        bounds = elbo_and_iwae(likelihood, posterior, run.model.prior, samples=iwae_samples, generator=noise)
+        for name, bound in zip(("elbo", "iwae"), bounds, strict=True):
+            sums[name] += bound.sum().item()
     means = {name: value / len(images) for name, value in sums.items()}
     if not enumerable:
         return Scores(means["objective"], means["elbo"], means["iwae"], iwae_samples, None)
