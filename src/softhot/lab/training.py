@@ -1,12 +1,14 @@
 """The training loop, an epoch at a time, and the evaluation of what came out.
 
 Every epoch draws its order and every step its noise from a stream of its own, so a run that stops after any step and
-goes on later has the same numbers as one that never stopped.
+goes on later has the same numbers as one that never stopped. A run with a budget may end within an epoch: its last
+:class:`Epoch` is then of the images that it came to.
 """
 
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -25,6 +27,7 @@ from softhot.problems.vae import CategoricalVAE
 __all__ = ["Epoch", "Run", "Scores", "evaluate", "few", "objective_of"]
 
 ENUMERABLE = 2**14  # configurations up to which the exact log-likelihood is reported
+UNLIMITED = sys.maxsize  # steps, where seconds end the run
 CACHED = 2**20  # pixels that are decoded at once: about as many as a cache holds
 
 
@@ -76,9 +79,11 @@ class Run:
         learner: the estimator, with what it learns.
         optimiser: of the weights.
         per_epoch: steps of an epoch.
+        steps: of the whole run; as many as anyone can take, where seconds end it.
         step: how many were taken.
         total: the sum of the objective over the images of the epoch so far.
         seconds: of training in the epoch so far.
+        elapsed: seconds of training in all.
     """
 
     def __init__(self, config: Config, images: Binarised) -> None:
@@ -87,6 +92,7 @@ class Run:
         self.step = 0
         self.total = torch.zeros(())
         self.seconds = 0.0
+        self.elapsed = 0.0
         self._drawn: tuple[int, Tensor, tuple[Tensor, ...]] | None = None
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(stream(config.seed, "weights").initial_seed())
@@ -104,7 +110,7 @@ class Run:
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.optimiser = OPTIMISERS[config.optimiser](trained, lr=config.learning_rate)
         self.per_epoch = math.ceil(len(images.train) / config.batch_size)
-        self.steps = config.epochs * self.per_epoch
+        self.steps = self._affordable()
         self.temperatures = config.temperatures(self.steps - 1)  # the last step has the last temperature
 
     @property
@@ -114,8 +120,14 @@ class Run:
 
     @property
     def epoch(self) -> int:
-        """How many epochs are finished."""
-        return self.step // self.per_epoch
+        """How many epochs are finished; the last one of a run is, wherever the run ends."""
+        return math.ceil(self.step / self.per_epoch) if self.done else self.step // self.per_epoch
+
+    @property
+    def done(self) -> bool:
+        """Whether all steps are taken, or the seconds spent."""
+        budget = self.config.budget_seconds
+        return self.step >= self.steps or (budget is not None and self.elapsed >= budget)
 
     def objective(self, temperature: float) -> Objective:
         """What is maximised, at a temperature, with what the estimator has learned so far."""
@@ -127,13 +139,13 @@ class Run:
         Arguments:
             pause: called between the steps of an epoch, where the run may be saved, and later go on from.
         """
-        while self.step < self.steps:
+        while not self.done:
             yield self.train_epoch(pause)
 
     def train_epoch(self, pause: Callable[[], None] = lambda: None) -> Epoch:
         """Take the steps that are left of an epoch, with a pause between them."""
         self.train_step()
-        while self.step % self.per_epoch:
+        while self.step % self.per_epoch and not self.done:
             pause()
             self.train_step()
         return self.finish_epoch(
@@ -157,6 +169,17 @@ class Run:
         self.total += value
         self.step += 1
         self.seconds += seconds
+        self.elapsed += seconds
+
+    def _affordable(self) -> int:
+        """The steps that the configuration asks for, or that its budget of evaluations pays for."""
+        config, images = self.config, len(self.images.train)
+        if config.epochs is not None:
+            return config.epochs * self.per_epoch
+        if config.budget_evaluations is None:
+            return UNLIMITED
+        epochs, rest = divmod(int(config.budget_evaluations / config.evaluations), images)
+        return epochs * self.per_epoch + rest // config.batch_size  # the last batch of an epoch may be smaller
 
     def noise(self) -> torch.Generator:
         """The randomness of the next step."""
@@ -178,13 +201,14 @@ class Run:
 
     def finish_epoch(self, valid_elbo: float) -> Epoch:
         """What the epoch gave, whose last step was just taken; the next one starts from nothing."""
-        images = len(self.images.train)
+        steps = self.step - (self.epoch - 1) * self.per_epoch
+        images = min(steps * self.config.batch_size, len(self.images.train))
         finished = Epoch(
             epoch=self.epoch,
             temperature=self.temperature,
             objective=self.total.item() / images,
             valid_elbo=valid_elbo,
-            evaluations=self.learner.estimator.evaluations(self.config.latents, self.config.classes) * images,
+            evaluations=self.config.evaluations * images,
             seconds=self.seconds,
         )
         self.total, self.seconds = torch.zeros(()), 0.0
