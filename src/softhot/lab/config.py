@@ -19,12 +19,14 @@ from softhot.kl import ALIASES, Relaxed, Term, term
 from softhot.lab.seeds import stream
 from softhot.names import unknown
 
-__all__ = ["LARGER", "OPTIMISERS", "Config", "make_estimator"]
+__all__ = ["LARGER", "OPTIMISERS", "PRECISIONS", "Config", "make_estimator"]
 
 OPTIMISERS: dict[str, type[torch.optim.Adam] | type[torch.optim.RAdam]] = {
     "adam": torch.optim.Adam,
     "radam": torch.optim.RAdam,
 }
+
+PRECISIONS: dict[str, torch.dtype | None] = {"32": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 LARGER: dict[str, Any] = {
     "latents": 20,
@@ -58,6 +60,7 @@ class Config:
         optimiser: "adam" or "radam".
         learning_rate: of the optimiser.
         control_learning_rate: of Adam, which trains what the estimator learns: a baseline, a control variate.
+        precision: of the networks' matrix products: "32", or "bf16-mixed" or "16-mixed" for half the bits.
         batch_size: images per step.
         epochs: passes through the training images.
         seed: of the weights, the order of the images and the noise.
@@ -88,6 +91,7 @@ class Config:
     optimiser: str = "adam"
     learning_rate: float = 8e-3
     control_learning_rate: float = 3e-2
+    precision: str = "32"
     batch_size: int = 100
     epochs: int = 30
     seed: int = 0
@@ -105,6 +109,8 @@ class Config:
                 raise ValueError(f"{name}={value} is not a positive finite number; use {name}=1.0, for example.")
         if self.optimiser not in OPTIMISERS:
             raise unknown("optimiser", self.optimiser, OPTIMISERS)
+        if self.precision not in PRECISIONS:
+            raise unknown("precision", self.precision, PRECISIONS)
         if self.baseline is not None and self.baseline not in BASELINES:
             raise unknown("baseline", self.baseline, BASELINES)
         self.temperatures(1)

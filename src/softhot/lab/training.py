@@ -16,7 +16,7 @@ from torch import Tensor
 
 from softhot.bounds import Objective, elbo, iwae, log_marginal
 from softhot.estimators import estimator
-from softhot.lab.config import OPTIMISERS, Config
+from softhot.lab.config import OPTIMISERS, PRECISIONS, Config
 from softhot.lab.learner import Learner, held
 from softhot.lab.seeds import stream
 from softhot.problems.data import Binarised
@@ -74,6 +74,9 @@ class Run:
         model: the weights.
         learner: the estimator, with what it learns.
         optimiser: of the weights.
+        scaler: of the loss, so that slopes are not too small for half precision; of no effect in other precisions.
+        climb: given the run and the images of a step, adds the slopes of their mean objective to ``.grad``, and returns
+            the sum of it.
         per_epoch: steps of an epoch.
         step: how many were taken.
         total: the sum of the objective over the images of the epoch so far.
@@ -83,6 +86,7 @@ class Run:
     def __init__(self, config: Config, images: Binarised) -> None:
         self.config = config
         self.images = images
+        self.climb: Callable[[Run, Tensor], Tensor] = climb
         self.step = 0
         self.total = torch.zeros(())
         self.seconds = 0.0
@@ -98,13 +102,27 @@ class Run:
                 learned_prior=config.learned_prior,
                 components=config.components if estimator(config.estimator).mixture else None,
                 grey=config.binarise == "none",
+                precision=PRECISIONS[config.precision],
             )
         self.learner = Learner(config.make_estimator(config.temperature), config.control_learning_rate)
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.optimiser = OPTIMISERS[config.optimiser](trained, lr=config.learning_rate)
+        self.scaler = torch.amp.GradScaler("cpu", enabled=config.precision == "16-mixed")
         self.per_epoch = math.ceil(len(images.train) / config.batch_size)
         self.steps = config.epochs * self.per_epoch
         self.temperatures = config.temperatures(self.steps - 1)  # the last step has the last temperature
+
+    def place(self, device: torch.device) -> None:
+        """Move the run to a device."""
+        self.model.to(device)
+        self.learner.control.to(device)
+        self.total = self.total.to(device)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=self.scaler.is_enabled())
+
+    @property
+    def device(self) -> torch.device:
+        """Where the run is computed."""
+        return self.total.device
 
     @property
     def temperature(self) -> float:
@@ -141,15 +159,20 @@ class Run:
         """Climb the objective of the next batch of images."""
         start = time.perf_counter()
         x = self._batch()
-        objective = self.objective(self.temperatures(self.step))
-        value = objective_of(self.model, objective.learn, x, stream(self.config.seed, "noise", self.step)).sum()
         self.optimiser.zero_grad()
-        (-value / len(x)).backward()
-        self.optimiser.step()
+        self.total += self.climb(self, x)
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
         self.learner.step()
-        self.total += value.detach()
         self.step += 1
         self.seconds += time.perf_counter() - start
+
+    def add_slopes(self, x: Tensor, generator: torch.Generator, images: int) -> Tensor:
+        """Add the slopes of the objective of x, over a number of images, to ``.grad``; returns the sum of it."""
+        objective = self.objective(self.temperatures(self.step))
+        value = objective_of(self.model, objective.learn, x, generator).sum()
+        self.scaler.scale(-value / images).backward()
+        return value.detach()
 
     def _batch(self) -> Tensor:
         epoch, index = divmod(self.step, self.per_epoch)
@@ -166,16 +189,22 @@ class Run:
 
     def _finish_epoch(self) -> Epoch:
         images, objective = len(self.images.train), self.objective(self.temperature)
+        noise = stream(0, "validation", device=self.device)
         finished = Epoch(
             epoch=self.epoch,
             temperature=self.temperature,
             objective=self.total.item() / images,
-            valid_elbo=evaluate_elbo(self.model, objective, self.images.valid, stream(0, "validation")),
+            valid_elbo=evaluate_elbo(self.model, objective, self.images.valid, noise),
             evaluations=self.learner.estimator.evaluations(self.config.latents, self.config.classes) * images,
             seconds=self.seconds,
         )
-        self.total, self.seconds = torch.zeros(()), 0.0
+        self.total, self.seconds = torch.zeros_like(self.total), 0.0
         return finished
+
+
+def climb(run: Run, x: Tensor) -> Tensor:
+    """One batch in one piece."""
+    return run.add_slopes(x, stream(run.config.seed, "noise", run.step), len(x))
 
 
 def few(images: Tensor, count: int) -> Tensor:
@@ -203,6 +232,7 @@ def evaluate_elbo(
     """The mean discrete ELBO of images, in nats per image."""
     total = 0.0
     for x in images.split(500):
+        x = x.to(generator.device)
         posterior = objective.posterior(model.posterior(x))
         bound = elbo(model.log_likelihood(x), posterior, model.prior, samples=samples, generator=generator)
         total += bound.sum().item()
@@ -220,11 +250,12 @@ def evaluate(run: Run, images: Tensor, *, iwae_samples: int = 100, samples: int 
         samples: draws per image of the objective and of the ELBO.
     """
     model, config = run.model, run.config
-    noise = stream(0, "test")
+    noise = stream(0, "test", device=run.device)
     objective = run.objective(run.temperature)
     sums = dict.fromkeys(("objective", "elbo", "iwae", "log_likelihood"), 0.0)
     enumerable = config.classes**config.latents <= ENUMERABLE
     for x in images.split(100):
+        x = x.to(run.device)
         likelihood, logits = model.log_likelihood(x), model.posterior(x)
         draws = 1 if config.estimator == "exact" or objective.estimator.mixture else samples
         with held(objective.estimator):
