@@ -27,7 +27,6 @@ from torch import Tensor
 from torch.multiprocessing.spawn import ProcessRaisedException
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from softhot.lab.seeds import stream
 from softhot.lab.training import Run
 from softhot.names import unknown
 
@@ -75,8 +74,7 @@ class Process:
         What the control keeps in buffers, a mean of costs, becomes the mean over the parts of what each makes of it.
         """
         rank, count = self.fabric.global_rank, self.fabric.world_size
-        own = (rank,) if count > 1 else ()
-        noise = stream(run.config.seed, "noise", run.step, *own, device=run.device)
+        noise = run.noise(rank) if count > 1 else run.noise()
         weights = [weight for group in run.optimiser.param_groups for weight in group["params"]]
         learned = [weight for weight in run.learner.control.parameters() if weight.requires_grad]
         buffers = list(run.learner.control.buffers())

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from softhot.bounds import Objective, elbo, iwae, log_marginal
+from softhot.bounds import Objective, elbo, elbo_and_iwae, log_marginal
 from softhot.estimators import estimator
 from softhot.lab.config import OPTIMISERS, PRECISIONS, Config
 from softhot.lab.learner import Learner, held
@@ -25,6 +25,7 @@ from softhot.problems.vae import CategoricalVAE
 __all__ = ["Epoch", "Run", "Scores", "evaluate", "few", "objective_of"]
 
 ENUMERABLE = 2**14  # configurations up to which the exact log-likelihood is reported
+CACHED = 2**20  # pixels that are decoded at once: about as many as a cache holds
 
 
 @dataclass(frozen=True)
@@ -153,19 +154,19 @@ class Run:
         while self.step % self.per_epoch:
             pause()
             self.train_step()
-        return self._finish_epoch()
+        noise = stream(0, "validation", device=self.device)
+        return self.finish_epoch(evaluate_elbo(self.model, self.objective(self.temperature), self.images.valid, noise))
 
     def train_step(self) -> None:
         """Climb the objective of the next batch of images."""
         start = time.perf_counter()
-        x = self._batch()
+        x = self.batch()
         self.optimiser.zero_grad()
-        self.total += self.climb(self, x)
+        value = self.climb(self, x)
         self.scaler.step(self.optimiser)
         self.scaler.update()
         self.learner.step()
-        self.step += 1
-        self.seconds += time.perf_counter() - start
+        self.count(value, time.perf_counter() - start)
 
     def add_slopes(self, x: Tensor, generator: torch.Generator, images: int) -> Tensor:
         """Add the slopes of the objective of x, over a number of images, to ``.grad``; returns the sum of it."""
@@ -174,7 +175,18 @@ class Run:
         self.scaler.scale(-value / images).backward()
         return value.detach()
 
-    def _batch(self) -> Tensor:
+    def count(self, value: Tensor, seconds: float) -> None:
+        """Take note of a step: the sum of the objective over its images, and the time it took."""
+        self.total += value
+        self.step += 1
+        self.seconds += seconds
+
+    def noise(self, *process: int) -> torch.Generator:
+        """The randomness of the next step, or that of one of the processes that take it together."""
+        return stream(self.config.seed, "noise", self.step, *process, device=self.device)
+
+    def batch(self) -> Tensor:
+        """The images of the next step."""
         epoch, index = divmod(self.step, self.per_epoch)
         train, order = self._epoch_images(epoch)
         return train[order[index]]
@@ -187,14 +199,14 @@ class Run:
             self._drawn = epoch, train, order.split(self.config.batch_size)
         return self._drawn[1:]
 
-    def _finish_epoch(self) -> Epoch:
-        images, objective = len(self.images.train), self.objective(self.temperature)
-        noise = stream(0, "validation", device=self.device)
+    def finish_epoch(self, valid_elbo: float) -> Epoch:
+        """What the epoch gave, whose last step was just taken; the next one starts from nothing."""
+        images = len(self.images.train)
         finished = Epoch(
             epoch=self.epoch,
             temperature=self.temperature,
             objective=self.total.item() / images,
-            valid_elbo=evaluate_elbo(self.model, objective, self.images.valid, noise),
+            valid_elbo=valid_elbo,
             evaluations=self.learner.estimator.evaluations(self.config.latents, self.config.classes) * images,
             seconds=self.seconds,
         )
@@ -204,7 +216,7 @@ class Run:
 
 def climb(run: Run, x: Tensor) -> Tensor:
     """One batch in one piece."""
-    return run.add_slopes(x, stream(run.config.seed, "noise", run.step), len(x))
+    return run.add_slopes(x, run.noise(), len(x))
 
 
 def few(images: Tensor, count: int) -> Tensor:
@@ -231,8 +243,7 @@ def evaluate_elbo(
 ) -> float:
     """The mean discrete ELBO of images, in nats per image."""
     total = 0.0
-    for x in images.split(500):
-        x = x.to(generator.device)
+    for x in images.to(generator.device).split(500):
         posterior = objective.posterior(model.posterior(x))
         bound = elbo(model.log_likelihood(x), posterior, model.prior, samples=samples, generator=generator)
         total += bound.sum().item()
@@ -240,35 +251,33 @@ def evaluate_elbo(
 
 
 @torch.no_grad()
-def evaluate(run: Run, images: Tensor, *, iwae_samples: int = 100, samples: int = 20) -> Scores:
+def evaluate(run: Run, images: Tensor, *, iwae_samples: int = 100, draws: int = 40_000) -> Scores:
     """The scores of a trained model on images that it has not seen; the same at every call.
 
     Arguments:
         run: the trained model.
         images: of shape (n, D).
-        iwae_samples: draws per image of the importance-weighted bound.
-        samples: draws per image of the objective and of the ELBO.
+        iwae_samples: draws per image of the importance-weighted bound and of the ELBO.
+        draws: of the objective, over all images; at most 20 of each.
     """
-    model, config = run.model, run.config
-    noise = stream(0, "test", device=run.device)
+    config, images, noise = run.config, images.to(run.device), stream(0, "test", device=run.device)
     objective = run.objective(run.temperature)
-    sums = dict.fromkeys(("objective", "elbo", "iwae", "log_likelihood"), 0.0)
+    each = 1 if config.estimator == "exact" or objective.estimator.mixture else min(20, -(-draws // len(images)))
     enumerable = config.classes**config.latents <= ENUMERABLE
+    sums = dict.fromkeys(("objective", "elbo", "iwae", "log_likelihood"), 0.0)
     for x in images.split(100):
-        x = x.to(run.device)
-        likelihood, logits = model.log_likelihood(x), model.posterior(x)
-        draws = 1 if config.estimator == "exact" or objective.estimator.mixture else samples
         with held(objective.estimator):
-            for _ in range(draws):
-                value = objective(likelihood, logits, model.prior, generator=noise)
-                sums["objective"] += value.sum().item() / draws
-        posterior = objective.posterior(logits)
-        bound = elbo(likelihood, posterior, model.prior, samples=samples, generator=noise)
-        sums["elbo"] += bound.sum().item()
-        tight = iwae(likelihood, posterior, model.prior, samples=iwae_samples, generator=noise)
-        sums["iwae"] += tight.sum().item()
+            for _ in range(each):
+                sums["objective"] += objective_of(run.model, objective, x, noise).sum().item() / each
         if enumerable:
-            sums["log_likelihood"] += log_marginal(likelihood, model.prior, x.shape[:1], limit=ENUMERABLE).sum().item()
+            exact = log_marginal(run.model.log_likelihood(x), run.model.prior, x.shape[:1], limit=ENUMERABLE)
+            sums["log_likelihood"] += exact.sum().item()
+    for x in images.split(max(1, CACHED // (iwae_samples * images.shape[-1]))):
+        posterior = objective.posterior(run.model.posterior(x))
+        likelihood = run.model.log_likelihood(x)
+        bounds = elbo_and_iwae(likelihood, posterior, run.model.prior, samples=iwae_samples, generator=noise)
+        for name, bound in zip(("elbo", "iwae"), bounds, strict=True):
+            sums[name] += bound.sum().item()
     means = {name: value / len(images) for name, value in sums.items()}
     if not enumerable:
         return Scores(means["objective"], means["elbo"], means["iwae"], iwae_samples, None)
