@@ -19,7 +19,7 @@ from softhot.kl import ALIASES, Relaxed, Term, term
 from softhot.lab.seeds import stream
 from softhot.names import unknown
 
-__all__ = ["EPOCHS", "LARGER", "LENGTHS", "OPTIMISERS", "Config", "make_estimator"]
+__all__ = ["EPOCHS", "LARGER", "LENGTHS", "OPTIMISERS", "PRECISIONS", "Config", "make_estimator"]
 
 OPTIMISERS: dict[str, type[torch.optim.Adam] | type[torch.optim.RAdam]] = {
     "adam": torch.optim.Adam,
@@ -28,6 +28,7 @@ OPTIMISERS: dict[str, type[torch.optim.Adam] | type[torch.optim.RAdam]] = {
 
 LENGTHS = ("epochs", "budget_evaluations", "budget_seconds")  # what says how long a run is, one of them
 EPOCHS = 30  # if none does
+PRECISIONS: dict[str, torch.dtype | None] = {"32": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 LARGER: dict[str, Any] = {
     "latents": 20,
@@ -61,6 +62,7 @@ class Config:
         optimiser: "adam" or "radam".
         learning_rate: of the optimiser.
         control_learning_rate: of Adam, which trains what the estimator learns: a baseline, a control variate.
+        precision: of the networks' matrix products: "32", or "bf16-mixed" or "16-mixed" for half the bits.
         batch_size: images per step.
         epochs: passes through the training images; 30 if neither it nor a budget is given.
         budget_evaluations: of the decoder, counted for every image of every step; the run ends before it needs more,
@@ -96,6 +98,7 @@ class Config:
     optimiser: str = "adam"
     learning_rate: float = 8e-3
     control_learning_rate: float = 3e-2
+    precision: str = "32"
     batch_size: int = 100
     epochs: int | None = None
     budget_evaluations: float | None = None
@@ -121,6 +124,8 @@ class Config:
                 raise ValueError(f"{name}={value} is not a positive finite number; use {name}=1.0, for example.")
         if self.optimiser not in OPTIMISERS:
             raise unknown("optimiser", self.optimiser, OPTIMISERS)
+        if self.precision not in PRECISIONS:
+            raise unknown("precision", self.precision, PRECISIONS)
         if self.baseline is not None and self.baseline not in BASELINES:
             raise unknown("baseline", self.baseline, BASELINES)
         self.temperatures(1)
