@@ -15,14 +15,16 @@ from softhot.estimators import estimator
 from softhot.lab.config import Config
 from softhot.lab.files import jsonable
 from softhot.lab.gradients import measure, reference
+from softhot.lab.pictures import encoded, prior_samples, reconstructions
 from softhot.lab.targets import VaeTarget
 from softhot.lab.training import Epoch, Run, evaluate, few
 from softhot.problems.data import Binarised, ImageData, load, prepare
 
-__all__ = ["Trial", "run_one", "table"]
+__all__ = ["Trial", "about", "run_one", "table"]
 
 GRADIENT_IMAGES = 16
 GRADIENT_DRAWS = 64
+_NOT_FLAT = ("config", "gradient", "curve", "pictures")
 
 
 @dataclass(frozen=True)
@@ -60,21 +62,12 @@ class Trial:
         run, config = self.run, self.run.config
         scores = evaluate(run, run.images.test)
         end, _ = _gradient(run, self.x)
-        kind = estimator(config.estimator)
         record = {
             "id": config.id,
             "version": __version__,
             "torch": torch.__version__,
-            "config": config.to_json(),
-            "arm": config.arm,
-            "estimator": config.estimator,
-            "term": config.term,
-            "temperature": config.temperature if config.tempered else None,
-            "seed": config.seed,
+            **about(config),
             "data": f"{self.data.name}, {_pixels(self.data, config.binarise)}; {self.data.source}",
-            "bounds": run.objective(run.temperature).bounds,
-            "unbiased": kind.unbiased,
-            "sample": kind.sample,
             **dataclasses.asdict(scores),
             "gap": scores.objective - scores.elbo,
             "valid_elbo": epochs[-1].valid_elbo,
@@ -84,13 +77,34 @@ class Trial:
                 "reference": self.truth,
                 "draws": GRADIENT_DRAWS,
                 "images": len(self.x),
+                "evaluations": run.learner.estimator.evaluations(config.latents, config.classes),
                 "start": self.start,
                 "end": end,
             },
             "curve": [dataclasses.asdict(epoch) for epoch in epochs],
+            "pictures": {
+                "reconstructions": encoded(reconstructions(run.model, few(run.images.test, 10)), self.data.shape),
+                "samples": encoded(prior_samples(run.model, 3, 10), self.data.shape),
+            },
         }
         cleaned: dict[str, Any] = jsonable(record)
         return cleaned
+
+
+def about(config: Config) -> dict[str, Any]:
+    """The part of a record that is known before training: what the run is, and what its objective bounds."""
+    kind = estimator(config.estimator)
+    return {
+        "config": config.to_json(),
+        "arm": config.arm,
+        "estimator": config.estimator,
+        "term": config.term,
+        "temperature": config.temperature if config.tempered else None,
+        "seed": config.seed,
+        "bounds": config.objective(config.temperature).bounds,
+        "unbiased": kind.unbiased,
+        "sample": kind.sample,
+    }
 
 
 def run_one(config: Config) -> dict[str, Any]:
@@ -100,10 +114,10 @@ def run_one(config: Config) -> dict[str, Any]:
 
 
 def table(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The records as flat rows, without the curves."""
+    """The records as flat rows, without the curves and the pictures."""
     rows = []
     for record in found:
-        row = {key: value for key, value in record.items() if key not in ("config", "gradient", "curve")}
+        row = {key: value for key, value in record.items() if key not in _NOT_FLAT}
         gradient = record["gradient"]
         for when in ("start", "end"):
             for part, numbers in gradient[when].items():
