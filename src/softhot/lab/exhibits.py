@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from softhot.lab import figures, quality_figures
 from softhot.lab.drawing import Figure
 from softhot.lab.figures import leading
+from softhot.lab.marks import Mark, marks
 from softhot.lab.summary import Arm
 
 __all__ = ["draw", "exhibit"]
@@ -29,7 +30,7 @@ class _Exhibit:
 
     title: str
     caption: str
-    figure: Callable[[Sequence[Arm]], Figure]
+    figure: Callable[[Sequence[Arm], Mapping[str, Mark]], Figure]
     shows: Callable[[Arm], bool]
     rows: bool = False
     choices: str = ""
@@ -104,7 +105,7 @@ _EXHIBITS = {
 def draw(arms: Sequence[Arm]) -> dict[str, Figure]:
     """The pictures that there is anything to see in, by their names."""
     found = {name: _shown(name, arms) for name in _EXHIBITS if name != "sweep" or figures.sweeps(arms)}
-    return {name: _EXHIBITS[name].figure(shown) for name, shown in found.items() if shown}
+    return {name: _EXHIBITS[name].figure(shown, marks(arms)) for name, shown in found.items() if shown}
 
 
 def exhibit(name: str, figure: Figure, arms: Sequence[Arm]) -> str:

@@ -1,7 +1,8 @@
 """The pictures of a study; those of its gradients are in :mod:`softhot.lab.quality_figures`.
 
 An estimator has one colour and one marker in all of them; what is known of an arm beyond that is in the hover text. A
-trace of one arm names it in its ``meta``, so that the report can show those that are asked for.
+trace of one arm names it in its ``meta``, so that the report can show those that are asked for. Each picture is drawn
+of some arms, best first, with the marks of all.
 """
 
 from __future__ import annotations
@@ -49,15 +50,15 @@ def leading(arms: Sequence[Arm], most: int = 36) -> list[Arm]:
     return [arm for arm in arms if arm.label in kept]
 
 
-def gap(arms: Sequence[Arm]) -> Figure:
+def gap(arms: Sequence[Arm], names: Mapping[str, Mark]) -> Figure:
     """What was optimised beside the discrete ELBO of the same model, arm by arm."""
     shown = [arm for arm in arms if arm.elbo.count]
     figure = by_row([html.escape(arm.label) for arm in shown], "nats per image")
-    _dumbbells(figure, shown, marks(arms))
+    _dumbbells(figure, shown, names)
     return figure
 
 
-def curves(arms: Sequence[Arm]) -> Figure:
+def curves(arms: Sequence[Arm], names: Mapping[str, Mark]) -> Figure:
     """The discrete ELBO of the validation images in the course of training.
 
     The best arm of each estimator is drawn, and the others on request; against epochs, evaluations of the decoder, or
@@ -65,9 +66,13 @@ def curves(arms: Sequence[Arm]) -> Figure:
     """
     shown = [arm for arm in arms if any(point.valid_elbo.count for point in arm.curve)]
     figure = blank(480, xaxis={"title": "epochs"}, yaxis={"title": "nats per image"})
-    choices = {name: {"xaxis.title.text": text, "xaxis.autorange": True} for name, text in _ACROSS.items()}
+    whole = max(1, max((len(arm.curve) for arm in shown), default=1) // 8)  # epochs from tick to tick
+    choices = {
+        name: {"xaxis.title.text": text, "xaxis.dtick": whole if name == "epochs" else None, "xaxis.autorange": True}
+        for name, text in _ACROSS.items()
+    }
     listed(figure, len(shown), choices=choices)
-    names, seen = marks(arms), dict.fromkeys((arm.estimator for arm in shown), 0)
+    seen = dict.fromkeys(names, 0)
     for arm in shown:
         mark, order = names[arm.estimator], seen[arm.estimator]
         seen[arm.estimator] += 1
@@ -105,10 +110,9 @@ def sweeps(arms: Sequence[Arm]) -> dict[str, list[Arm]]:
     return {name: group for name, group in groups.items() if len({arm.temperature for arm in group}) > 1}
 
 
-def sweep(arms: Sequence[Arm]) -> Figure:
+def sweep(arms: Sequence[Arm], names: Mapping[str, Mark]) -> Figure:
     """The discrete ELBO, and the objective, against the temperature."""
-    found, names = sweeps(arms), marks(arms)
-    seen = dict.fromkeys(names, 0)
+    found, seen = sweeps(arms), dict.fromkeys(names, 0)
     figure = panels("discrete ELBO", "objective", 460)
     listed(figure, len(found))
     measures: dict[str, Callable[[Arm], Spread]] = {"": lambda arm: arm.elbo, "2": lambda arm: arm.objective}
@@ -131,16 +135,16 @@ def sweep(arms: Sequence[Arm]) -> Figure:
             )
     heats = sorted({arm.temperature for group in found.values() for arm in group if arm.temperature is not None})
     figure.update_xaxes(title_text="temperature", type="log", tickvals=heats, ticktext=[f"{heat:g}" for heat in heats])
-    figure.update_yaxes(matches="y")
+    figure.update_layout(yaxis2_matches="y")
     figure.update_layout(yaxis_title_text="nats per image")
     return figure
 
 
-def cost(arms: Sequence[Arm]) -> Figure:
+def cost(arms: Sequence[Arm], names: Mapping[str, Mark]) -> Figure:
     """The discrete ELBO against what training cost."""
     figure = panels("by decoder evaluations", "by time", 420)
     measures: dict[str, Callable[[Arm], Spread]] = {"": lambda arm: arm.evaluations, "2": lambda arm: arm.seconds}
-    for name, mark in marks(arms).items():
+    for name, mark in names.items():
         for axis, measure in measures.items():
             own = [arm for arm in arms if arm.estimator == name and arm.elbo.count and measure(arm).mean > 0]
             figure.add_scatter(
@@ -157,7 +161,7 @@ def cost(arms: Sequence[Arm]) -> Figure:
             )
     evaluations = logarithmic(arm.evaluations.mean for arm in arms if arm.elbo.count)
     seconds = logarithmic(arm.seconds.mean for arm in arms if arm.elbo.count)
-    figure.update_yaxes(matches="y")
+    figure.update_layout(yaxis2_matches="y")
     figure.update_layout(yaxis_title_text="discrete ELBO, nats")
     figure.update_layout(xaxis={"title_text": "decoder evaluations", "exponentformat": "SI", **evaluations})
     figure.update_layout(xaxis2={"title_text": "seconds", **seconds})

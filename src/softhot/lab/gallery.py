@@ -30,7 +30,7 @@ def gallery(arms: Sequence[Arm], records: Iterable[Mapping[str, Any]]) -> str:
     if not cards:
         return ""
     shown = [cards.pop(arm.label) for arm in leading([arm for arm in arms if arm.label in cards], 12)]
-    rest = f"<details><summary>{len(cards)} more arms</summary>{_grid(cards.values())}</details>" if cards else ""
+    rest = f"<details><summary>The other arms: {len(cards)}</summary>{_grid(cards.values())}</details>" if cards else ""
     return (
         "<h3>Reconstructions and samples</h3>"
         "<p class='caption'>Of the first seed of each arm. Above: test images, and below each the mean pixels given "

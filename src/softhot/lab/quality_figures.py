@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from softhot.lab.drawing import Figure, by_row, floor, lines, listed, logarithmic, panels, short, span
-from softhot.lab.marks import DASHES, Mark, marks, points
+from softhot.lab.marks import DASHES, Mark, points
 from softhot.lab.summary import Arm, Gradient
 
 __all__ = ["budget", "decoder", "encoder", "price", "priced"]
@@ -51,14 +51,14 @@ class _Scale:
         return short(max(value, self.low))
 
 
-def encoder(arms: Sequence[Arm]) -> Figure:
+def encoder(arms: Sequence[Arm], names: Mapping[str, Mark]) -> Figure:
     """The bias of the encoder's gradient against its variance, before and after training."""
     figure = panels("fresh weights, shared by the arms", "after training", 460)
     stages = {"": [(arm, arm.start.encoder) for arm in arms], "2": [(arm, arm.end.encoder) for arm in arms]}
     stages = {axis: [pair for pair in stage if pair[1].bias.count] for axis, stage in stages.items()}
     gradients = [gradient for stage in stages.values() for _, gradient in stage]
     biases, variances = (_Scale.of(map(measure, gradients)) for measure in _MEASURES.values())
-    for name, mark in marks(arms).items():
+    for name, mark in names.items():
         for axis, stage in stages.items():
             own = [(arm, gradient) for arm, gradient in stage if arm.estimator == name]
             figure.add_scatter(
@@ -68,12 +68,13 @@ def encoder(arms: Sequence[Arm]) -> Figure:
                 **_hollow(name, mark, axis, [gradient for _, gradient in own]),
             )
     figure.update_xaxes(title_text="bias / |g*|", exponentformat="none", **biases.axis)
-    figure.update_yaxes(exponentformat="none", matches="y", **variances.axis)
+    figure.update_layout(yaxis2_matches="y")
+    figure.update_yaxes(exponentformat="none", **variances.axis)
     figure.update_layout(yaxis_title_text="variance / |g*|²")
     return figure
 
 
-def decoder(arms: Sequence[Arm]) -> Figure:
+def decoder(arms: Sequence[Arm], names: Mapping[str, Mark]) -> Figure:
     """The bias of the decoder's gradient after training: of arms with hard samples, then of those with relaxed ones."""
     known = sorted((arm for arm in arms if arm.end.decoder.bias.count), key=lambda arm: arm.end.decoder.bias.mean)
     places: dict[str, Arm | None] = {}
@@ -83,7 +84,7 @@ def decoder(arms: Sequence[Arm]) -> Figure:
     ends = [arm.end.decoder.bias.mean + side * arm.end.decoder.bias_se for arm in known for side in (-2, 2)]
     figure = by_row([*places], "bias / |g*|, ± 2 standard errors")
     figure.update_xaxes(range=span(ends))
-    for name, mark in marks(arms).items():
+    for name, mark in names.items():
         own = [(row, arm) for row, arm in enumerate(places.values()) if arm and arm.estimator == name]
         figure.add_scatter(
             x=[short(arm.end.decoder.bias.mean) for _, arm in own],
@@ -95,7 +96,7 @@ def decoder(arms: Sequence[Arm]) -> Figure:
     return figure
 
 
-def price(arms: Sequence[Arm]) -> Figure:
+def price(arms: Sequence[Arm], names: Mapping[str, Mark]) -> Figure:
     """The bias and the variance of the gradient after training against its cost: of the encoder, or of the decoder."""
     figure = panels("bias / |g*|", "variance / |g*|²", 460)
     own = {part: [(arm, gradient(arm)) for arm in arms if priced(arm)] for part, gradient in _PARTS.items()}
@@ -108,7 +109,7 @@ def price(arms: Sequence[Arm]) -> Figure:
         for part, each in scales.items()
     }
     for part in _PARTS:
-        for name, mark in marks(arms).items():
+        for name, mark in names.items():
             pairs = [pair for pair in own[part] if pair[0].estimator == name]
             for axis, measure in _MEASURES.items():
                 figure.add_scatter(
@@ -131,7 +132,7 @@ def price(arms: Sequence[Arm]) -> Figure:
     return figure
 
 
-def budget(arms: Sequence[Arm]) -> Figure:
+def budget(arms: Sequence[Arm], names: Mapping[str, Mark]) -> Figure:
     """The error of a gradient that is the mean of as many draws as a number of decoder evaluations pays for.
 
     Its square is that of the bias, where it is told from zero, and the variance over the number of draws.
@@ -141,17 +142,16 @@ def budget(arms: Sequence[Arm]) -> Figure:
     listed(figure, len(known))
     noisy = [arm.cost.mean for arm in known if arm.end.encoder.variance.mean > 0 or arm.end.decoder.variance.mean > 0]
     end = max([arm.cost.mean for arm in known] + [100 * max(noisy, default=1.0)])
-    names = marks(arms)
     found = {(arm.label, part): _errors(arm, gradient(arm), end) for arm in known for part, gradient in _PARTS.items()}
     scale = _Scale.of(error for errors in found.values() for _, error in errors)
-    seen = dict.fromkeys((arm.estimator for arm in known), 0)
+    seen = dict.fromkeys(names, 0)
     for arm in known:
         mark, order = names[arm.estimator], seen[arm.estimator]
         seen[arm.estimator] += 1
         for axis, part in zip(_MEASURES, _PARTS, strict=True):
             errors = found[arm.label, part]
             look = points(arm.label, mark, axis, legend=not axis)
-            look["marker"] |= {"size": [10] + [0] * (len(errors) - 1)}
+            look["marker"] |= {"size": [10] + [0] * (len(errors) - 1), "opacity": 1}
             figure.add_scatter(
                 x=[short(spent) for spent, _ in errors],
                 y=[scale.place(error) for _, error in errors],
@@ -165,7 +165,8 @@ def budget(arms: Sequence[Arm]) -> Figure:
             )
     spends = logarithmic(spent for errors in found.values() for spent, _ in errors)
     figure.update_xaxes(title_text="decoder evaluations spent on it", exponentformat="none", **spends)
-    figure.update_yaxes(exponentformat="none", matches="y", **scale.axis)
+    figure.update_layout(yaxis2_matches="y")
+    figure.update_yaxes(exponentformat="none", **scale.axis)
     figure.update_layout(yaxis_title_text="root mean squared error / |g*|")
     return figure
 

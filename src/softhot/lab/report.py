@@ -119,7 +119,7 @@ def _setup(study: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> st
     if settings:
         caption = "<caption>All values that the runs have.</caption>"
         table = f"<table class='settings'>{caption}<tbody>\n{settings}\n</tbody></table>"
-        parts.append(f"<details><summary>Configuration</summary>{_scroll('Configuration', table)}</details>")
+        parts.append(f"<details><summary>Configuration</summary>{table}</details>")
     references = _values(records, "gradient", "reference")
     if references:
         draws, images = (" or ".join(_values(records, "gradient", name)) for name in ("draws", "images"))
@@ -136,12 +136,7 @@ def _setup(study: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> st
 
 
 def _code(name: str, text: str) -> str:
-    return f"<p>{name}:</p>{_scroll(name, f'<pre><code>{html.escape(text.strip())}</code></pre>')}"
-
-
-def _scroll(name: str, content: str) -> str:
-    """What may be wider than the page, in a region that scrolls, with the keyboard too."""
-    return f"<div class='scroll' role='region' aria-label='{name}' tabindex='0'>{content}</div>"
+    return f"<p>{name}:</p><pre><code>{html.escape(text.strip())}</code></pre>"
 
 
 def _definitions(items: Iterable[tuple[str, str]]) -> str:
