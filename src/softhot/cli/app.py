@@ -15,6 +15,7 @@ from softhot.cli.infer import infer
 from softhot.cli.listing import listing
 from softhot.cli.optimise import optimise
 from softhot.cli.options import Several
+from softhot.cli.report import report
 from softhot.cli.train import train
 
 __all__ = ["app"]
@@ -46,5 +47,6 @@ app.command(cls=Several)(compare)
 app.command(cls=Several)(gradients)
 app.command(cls=Several)(optimise)
 app.command(cls=Several)(infer)
+app.command(cls=Several)(report)
 app.command("certify", cls=Several)(certificates)
 app.command("list")(listing)
