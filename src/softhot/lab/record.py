@@ -10,11 +10,11 @@ from typing import Any
 
 import torch
 
-from softhot import __version__
 from softhot.estimators import estimator
 from softhot.lab.config import Config
 from softhot.lab.files import jsonable
 from softhot.lab.gradients import measure, reference
+from softhot.lab.provenance import Code
 from softhot.lab.targets import VaeTarget
 from softhot.lab.training import Epoch, Run, evaluate, few
 from softhot.problems.data import Binarised, ImageData, load, prepare
@@ -63,8 +63,7 @@ class Trial:
         kind = estimator(config.estimator)
         record = {
             "id": config.id,
-            "version": __version__,
-            "torch": torch.__version__,
+            **Code.here().to_json(),
             "config": config.to_json(),
             "arm": config.arm,
             "estimator": config.estimator,
