@@ -38,9 +38,11 @@ __all__ = [
 estimator_names = ", ".join(ESTIMATORS)
 term_names = ", ".join([*TERMS, *ALIASES])
 
+_DIGITS = Config()
+
 
 def _sized(text: str, setting: str) -> str:
-    digits, other = getattr(Config, setting), LARGER[setting]
+    digits, other = getattr(_DIGITS, setting), LARGER[setting]
     return f"{text} (digits: {_plain(digits)}; other data: {_plain(other)})"
 
 

@@ -14,10 +14,8 @@ from typing import Any
 
 import torch
 
-from softhot.lab.config import Config
 from softhot.lab.plan import Plan
-from softhot.lab.record import run_one
-from softhot.lab.study import finished, keep, open_study
+from softhot.lab.study import carry_out, finished, open_study
 from softhot.problems.data import load
 
 __all__ = ["execute"]
@@ -35,7 +33,7 @@ def execute(study: Plan, folder: Path, *, command: str, workers: int | None = No
     open_study(study, folder, command=command)
     waiting = []
     for config in study.runs:
-        record = finished(folder, config)
+        record = finished(folder, config, scored=study.scored)
         if record is None:
             waiting.append(config)
         else:
@@ -51,7 +49,7 @@ def execute(study: Plan, folder: Path, *, command: str, workers: int | None = No
         initargs=(max(1, cores // workers),),
     )
     try:
-        futures = {pool.submit(_run_into, folder, config): config for config in waiting}
+        futures = {pool.submit(carry_out, folder, config, scored=study.scored): config for config in waiting}
         for future in as_completed(futures):
             error = future.exception()
             if isinstance(error, BrokenProcessPool):
@@ -76,9 +74,3 @@ def _end_with_parent() -> None:
     if parent is not None:
         parent.join()
         os._exit(1)  # the parent was killed, and nobody would end this worker
-
-
-def _run_into(folder: Path, config: Config) -> dict[str, Any]:
-    record = run_one(config)
-    keep(folder, config, record)
-    return record
