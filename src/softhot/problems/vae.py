@@ -24,6 +24,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from softhot.estimators import Integrand
+from softhot.kernels import bernoulli
 
 __all__ = ["CategoricalVAE"]
 
@@ -97,15 +98,14 @@ class CategoricalVAE(nn.Module):
         Raises:
             ValueError: If a pixel is neither 0 nor 1, unless the model was made with ``grey=True``.
         """
-        if not self.grey and not ((x == 0) | (x == 1)).all():
+        if not self.grey and not bernoulli.binary(x):
             raise ValueError(
                 f"the Bernoulli likelihood is one of pixels that are 0 or 1, and these run from {x.min().item():g} to "
                 f"{x.max().item():g}; binarise them, or ask for CategoricalVAE(..., grey=True) by name."
             )
 
         def function(z: Tensor) -> Tensor:
-            logits = self._decode_once(z)
-            return (x * logits).sum(-1) - nn.functional.softplus(logits).sum(-1)
+            return bernoulli.log_likelihood(x, self._decode_once(z))
 
         return function
 
