@@ -1,0 +1,68 @@
+"""Docstrings as reStructuredText.
+
+They are written for readers of the source: references and attributes are lines, the star of ``*batch`` stands as it is, and
+sections are indented. Here lines become lists, stars are escaped, and sections get their markup.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from sphinx.application import Sphinx
+from sphinx.ext.napoleon import Config, GoogleDocstring
+
+__all__ = ["CUSTOM_SECTIONS", "converted", "prepared", "setup"]
+
+CUSTOM_SECTIONS = [("Reference", "References"), "Attributes"]
+_STAR = re.compile(r"(?<![\\*\w])\*(?=[a-z_]+[ ,)])")  # of a dimension; emphasis ends with a star
+_LITERAL = re.compile(r"(``[^`]+``|`[^`]+`)")
+_TITLE = re.compile(r"( *)(References?|Attributes):$")
+_NAMES = re.compile(r"([\w, ]+):")
+
+
+def prepared(lines: list[str]) -> list[str]:
+    """The lines of a docstring, with stars escaped, and each reference and each attribute an item of a list.
+
+    Example:
+        >>> prepared(["Of shape (*batch, K).", "", "Reference:", "    Maddison (2017),", "    eq. 10."])
+        ['Of shape (\\\\*batch, K).', '', 'Reference:', '    * Maddison (2017),', '      eq. 10.']
+    """
+    found, section, within, fresh = [], "", 0, True
+    for line in map(_escaped, lines):
+        title, depth = _TITLE.match(line), len(line) - len(line.lstrip())
+        if title:
+            section, within, fresh = title[2], len(title[1]) + 4, True
+        elif section and line.strip():
+            if depth < within:
+                section = ""
+            else:
+                text = line[within:]
+                if section == "Attributes":
+                    fresh = depth == within
+                    text = _NAMES.sub(r"**\1**:", text, count=1) if fresh else text
+                line = f"{' ' * within}{'* ' if fresh else '  '}{text}"
+                fresh = line.endswith(".")  # a reference is one sentence
+        found.append(line)
+    return found
+
+
+def converted(docstring: str) -> str:
+    """A whole docstring as reStructuredText."""
+    config = Config(napoleon_custom_sections=CUSTOM_SECTIONS)
+    return str(GoogleDocstring(prepared(docstring.splitlines()), config))
+
+
+def _escaped(line: str) -> str:
+    parts = _LITERAL.split(line)  # what is between backticks stays
+    return "".join(part if place % 2 else _STAR.sub(r"\\*", part) for place, part in enumerate(parts))
+
+
+def _prepare(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    lines[:] = prepared(lines)
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Prepare docstrings before their sections are read."""
+    app.connect("autodoc-process-docstring", _prepare, priority=400)
+    return {"parallel_read_safe": True}
