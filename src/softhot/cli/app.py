@@ -5,12 +5,12 @@ from __future__ import annotations
 import typer
 
 from softhot.cli.certify import certificates
-from softhot.cli.compare import compare
+from softhot.cli.compare import PANELS, compare
 from softhot.cli.entropy import entropy
 from softhot.cli.gradients import gradients
 from softhot.cli.infer import infer
 from softhot.cli.optimise import optimise
-from softhot.cli.options import Several
+from softhot.cli.options import Several, panelled
 from softhot.cli.train import train
 
 __all__ = ["app"]
@@ -22,7 +22,7 @@ app = typer.Typer(
 )
 app.command(cls=Several)(entropy)
 app.command(cls=Several)(train)
-app.command(cls=Several)(compare)
+app.command(cls=panelled(PANELS))(compare)
 app.command(cls=Several)(gradients)
 app.command(cls=Several)(optimise)
 app.command(cls=Several)(infer)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperOption
 
 from softhot.estimators import BASELINES, ESTIMATORS
 from softhot.kl import ALIASES, TERMS
@@ -18,6 +19,8 @@ __all__ = [
     "Baseline",
     "BatchSize",
     "Binarise",
+    "BudgetEvaluations",
+    "BudgetSeconds",
     "Classes",
     "Components",
     "ControlLearningRate",
@@ -32,6 +35,7 @@ __all__ = [
     "PriorTemperature",
     "Several",
     "estimator_names",
+    "panelled",
     "term_names",
 ]
 
@@ -71,6 +75,13 @@ ControlLearningRate = Annotated[
 ]
 BatchSize = Annotated[int, typer.Option(help="Images per step.")]
 Epochs = Annotated[int | None, typer.Option(help=_sized("Passes through the training images.", "epochs"))]
+BudgetEvaluations = Annotated[
+    float | None,
+    typer.Option(help="In place of epochs: evaluations of the decoder that a run may take, of one image each."),
+]
+BudgetSeconds = Annotated[
+    float | None, typer.Option(help="In place of epochs: seconds of training; the numbers depend on the machine.")
+]
 Out = Annotated[Path | None, typer.Option(help="Folder to write to.")]
 
 _NUMBER = re.compile(r"-(\d|\.\d|inf$)")
@@ -95,3 +106,17 @@ class Several(TyperCommand):
             first = False
             spread.append(argument)
         return super().parse_args(ctx, spread)
+
+
+def panelled(panels: Mapping[str, Sequence[str]]) -> type[Several]:
+    """A command like :class:`Several` whose --help shows these parameters in panels of these names."""
+    panel_of = {name: panel for panel, names in panels.items() for name in names}
+
+    class Panelled(Several):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            for one in self.params:
+                if isinstance(one, TyperOption):
+                    one.rich_help_panel = panel_of.get(str(one.name))
+
+    return Panelled

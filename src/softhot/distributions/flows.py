@@ -39,7 +39,6 @@ from torch.nn.functional import one_hot
 
 from softhot.functional.check import positive
 from softhot.functional.sampling import wide, with_gradient_of
-from softhot.kernels.routes import unseen
 
 __all__ = ["Flow", "Scale", "Shift", "location_scale", "one_hots", "separable", "sizes"]
 
@@ -94,8 +93,7 @@ class _Chosen(Flow, ABC):
         self._allowed, self._forward, self._backward = (
             table.to(logits.device) for table in _tables(type(self), own or (classes,), classes)
         )
-        usable = ((logits > -math.inf) & (logits < math.inf) & self._allowed).any(-1) & ~logits.isnan().any(-1)
-        if not unseen(usable) and not usable.all():
+        if not ((logits > -math.inf) & (logits < math.inf) & self._allowed).any(-1).all() or logits.isnan().any():
             raise ValueError(
                 f"{type(self).__name__} has a row of logits with NaN, or without a finite entry for what is allowed; "
                 "use torch.isfinite(logits) to find where, and finite logits."

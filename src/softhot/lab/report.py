@@ -71,7 +71,7 @@ def render(study: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> st
     """The page of a study and its records; runs may be missing."""
     from plotly.offline import get_plotlyjs
 
-    arms = summarise(records)
+    arms = summarise(records, study.get("choices") or ())
     drawn = {name: getattr(figures, name)(arms) for name in CAPTIONS if arms and _has(name, arms)}
     data = ",".join(f'"{name}":{figure.to_json()}' for name, figure in drawn.items())
     template = resources.files("softhot.lab").joinpath("report.html").read_text(encoding="utf-8")
