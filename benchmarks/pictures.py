@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.timing import Row
 from softhot.lab.drawing import Figure, panels, save
-from softhot.lab.figures import COLOURS, MARKERS
+from softhot.lab.marks import COLOURS, MARKERS
 
 __all__ = ["costs", "errors", "save_picture"]
 

@@ -7,7 +7,12 @@ import sys
 
 import pytest
 
+import softhot
 from softhot.cli import main
+from softhot.estimators import ESTIMATORS
+from softhot.kl import TERMS
+from softhot.problems import PROBLEMS
+from softhot.problems.data import DATA
 
 PROBS = ["--probs", "0.5", "0.25", "0.125", "0.125"]
 TINY = ["--epochs", "1", "--latents", "2", "--classes", "2", "--hidden", "8"]
@@ -378,3 +383,26 @@ def test_import_is_light():
     code = f"import sys, softhot; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_version_is_printed(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"softhot {softhot.__version__}\n"
+
+
+def test_everything_with_a_name_is_listed_on_a_line(capsys):
+    assert main(["list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for name in [*ESTIMATORS, *TERMS, *PROBLEMS, *DATA]:
+        assert any(line.split()[0] == name and len(line.split()) > 3 for line in lines), name
+    assert main(["list", "data"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1 + len(DATA)
+
+
+def test_a_shell_can_complete_commands(monkeypatch, capsys):
+    monkeypatch.setenv("_SOFTHOT_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", "softhot en")
+    monkeypatch.setenv("COMP_CWORD", "1")
+    with pytest.raises(SystemExit):
+        main([])
+    assert capsys.readouterr().out.split() == ["entropy"]

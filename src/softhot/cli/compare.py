@@ -5,20 +5,23 @@ from __future__ import annotations
 import dataclasses
 import shlex
 import sys
+from collections.abc import Callable, Generator
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from softhot.cli import options
 from softhot.cli.tables import left_out, print_forecast, print_ranking
+from softhot.cli.watching import watching
 from softhot.lab import declaration
 from softhot.lab.choice import choose, undecided
 from softhot.lab.conclusion import conclude
 from softhot.lab.drawing import save, writable
-from softhot.lab.engine import execute
+from softhot.lab.engine import CHECKPOINT_SECONDS, execute
 from softhot.lab.figures import overview
 from softhot.lab.files import write_text
 from softhot.lab.plan import TUNABLE, Plan
@@ -36,7 +39,7 @@ PANELS = {
     ),
     "Training": (
         *("epochs", "budget_evaluations", "budget_seconds", "optimiser", "batch_size", "control_learning_rate"),
-        "schedule",
+        *("schedule", "precision"),
     ),
 }
 _WIDTH = 120
@@ -85,11 +88,24 @@ def compare(
     batch_size: options.BatchSize = 100,
     control_learning_rate: options.ControlLearningRate = 3e-2,
     schedule: Annotated[str, typer.Option(help="How temperatures are annealed: exponential, linear.")] = "exponential",
+    precision: options.Precision = "32",
     out: options.Out = None,
-    workers: Annotated[int | None, typer.Option(help="Runs at a time. (one for each core if not given)")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Runs at a time on this machine. (one for each core if not given)")
+    ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Address of a Dask scheduler whose workers train the runs: tcp://HOST:8786.")
+    ] = None,
+    checkpoint_every: Annotated[
+        float, typer.Option(help="Minutes between the checkpoints of a run.")
+    ] = CHECKPOINT_SECONDS / 60,
+    mix_versions: Annotated[
+        bool, typer.Option("--mix-versions", help="Keep finished runs of other code beside the new ones.")
+    ] = False,
     plot: Annotated[Path | None, typer.Option(help="Draw an overview too: FILE.html, .png or .svg.")] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show the runs and an estimate of their time; write nothing.")
+        bool,
+        typer.Option("--dry-run", help="Show the runs and an estimate of their time on this machine; write nothing."),
     ] = False,
 ) -> None:
     """Train every pair of an estimator and a KL term that go together, and report what each really optimised.
@@ -100,6 +116,10 @@ def compare(
     """
     if workers is not None and workers < 1:
         raise ValueError(f"--workers {workers} runs nothing; use --workers 1 or more, or leave it out.")
+    if workers is not None and scheduler is not None:
+        raise ValueError(f"--scheduler {scheduler} has workers of its own; leave out --workers.")
+    if not checkpoint_every >= 0:
+        raise ValueError(f"--checkpoint-every {checkpoint_every} is no time; use --checkpoint-every 5, for example.")
     if plot is not None:
         writable(plot)
     if study is not None:
@@ -127,6 +147,7 @@ def compare(
                     "batch_size": batch_size,
                     "control_learning_rate": control_learning_rate,
                     "schedule": schedule,
+                    "precision": precision,
                 },
                 "budget": {"epochs": epochs, "evaluations": budget_evaluations, "seconds": budget_seconds},
                 "grid": {
@@ -149,11 +170,20 @@ def compare(
         print_forecast(console, planned, workers)
         return
     folder = out or Path("results") / (f"compare-{Path(data).name}" if study is None else study.stem)
+    start = partial(
+        execute,
+        folder=folder,
+        command=shlex.join(["softhot", *sys.argv[1:]]),
+        workers=workers,
+        scheduler=scheduler,
+        checkpoint_seconds=60 * checkpoint_every,
+        mix_versions=mix_versions,
+    )
     candidates: list[dict[str, Any]] = []
     if undecided(planned):
-        candidates = _carry_out(console, dataclasses.replace(planned, scored=False), folder, workers)
+        candidates = _carry_out(console, dataclasses.replace(planned, scored=False), start)
         planned = choose(planned, candidates)
-    done = _carry_out(console, planned, folder, workers) if planned.runs else []
+    done = _carry_out(console, planned, start) if planned.runs else []
     if not done:
         raise ValueError("every run failed, so there is nothing to report.")
     about, _ = records(folder)
@@ -174,23 +204,16 @@ def _given(context: typer.Context, name: str) -> bool:
     return source is not None and source.name == "COMMANDLINE"
 
 
-def _carry_out(console: Console, study: Plan, folder: Path, workers: int | None) -> list[dict[str, Any]]:
-    """The records of the runs, with a bar while they come and a line for each that failed."""
-    command = shlex.join(["softhot", *sys.argv[1:]])
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
+def _carry_out(
+    console: Console, study: Plan, start: Callable[..., Generator[dict[str, Any], None, None]]
+) -> list[dict[str, Any]]:
+    """The records of the runs, which are watched, with a line for each that failed."""
     done = []
-    with Progress(*columns, console=console) as progress:
-        bar = progress.add_task("training", total=len(study.runs))
-        for record in execute(study, folder, command=command, workers=workers):
+    with watching(console, len(study.runs)) as watcher, closing(start(study, watch=watcher.step)) as running:
+        for record in running:
             if "failed" in record:
                 console.print(f"failed {record['failed']}: {record['reason']}", style="red", soft_wrap=True)
             else:
                 done.append(record)
-            progress.update(bar, advance=1, description=record.get("arm", "training"))
+            watcher.end(record)
     return done

@@ -12,7 +12,7 @@ from typer.core import TyperCommand, TyperOption
 
 from softhot.estimators import BASELINES, ESTIMATORS
 from softhot.kl import ALIASES, TERMS
-from softhot.lab.config import LARGER, OPTIMISERS, Config
+from softhot.lab.config import LARGER, OPTIMISERS, PRECISIONS, Config
 from softhot.problems.data import DATA, MODES
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "LearningRate",
     "Optimiser",
     "Out",
+    "Precision",
     "PriorTemperature",
     "Several",
     "estimator_names",
@@ -82,6 +83,9 @@ BudgetEvaluations = Annotated[
 BudgetSeconds = Annotated[
     float | None, typer.Option(help="In place of epochs: seconds of training; the numbers depend on the machine.")
 ]
+Precision = Annotated[
+    str, typer.Option(help=f"Of the networks' products, half of it faster on a GPU: {', '.join(PRECISIONS)}.")
+]
 Out = Annotated[Path | None, typer.Option(help="Folder to write to.")]
 
 _NUMBER = re.compile(r"-(\d|\.\d|inf$)")
@@ -113,6 +117,8 @@ def panelled(panels: Mapping[str, Sequence[str]]) -> type[Several]:
     panel_of = {name: panel for panel, names in panels.items() for name in names}
 
     class Panelled(Several):
+        context_class = typer.Context
+
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
             for one in self.params:

@@ -6,12 +6,13 @@ import dataclasses
 import hashlib
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 
-from softhot import __version__
 from softhot.bounds import Objective, incompatible
 from softhot.estimators import BASELINES, Estimator, estimator
 from softhot.functional import Schedule, schedule
@@ -20,15 +21,16 @@ from softhot.lab.seeds import stream
 from softhot.names import unknown
 from softhot.problems.data import MODES
 
-__all__ = ["EPOCHS", "LARGER", "LENGTHS", "OPTIMISERS", "Config", "make_estimator"]
+__all__ = ["EPOCHS", "LARGER", "LENGTHS", "OPTIMISERS", "PRECISIONS", "Config", "make_estimator"]
 
-OPTIMISERS: dict[str, type[torch.optim.Adam] | type[torch.optim.RAdam]] = {
-    "adam": torch.optim.Adam,
+OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "adam": partial(torch.optim.Adam, fused=True),  # one pass over the weights
     "radam": torch.optim.RAdam,
 }
 
 LENGTHS = ("epochs", "budget_evaluations", "budget_seconds")  # what says how long a run is, one of them
 EPOCHS = 30  # if none does
+PRECISIONS: dict[str, torch.dtype | None] = {"32": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 LARGER: dict[str, Any] = {
     "latents": 20,
@@ -62,6 +64,7 @@ class Config:
         optimiser: "adam" or "radam".
         learning_rate: of the optimiser.
         control_learning_rate: of Adam, which trains what the estimator learns: a baseline, a control variate.
+        precision: of the networks' matrix products: "32", or "bf16-mixed" or "16-mixed" for half the bits.
         batch_size: images per step.
         epochs: passes through the training images; 30 if neither it nor a budget is given.
         budget_evaluations: of the decoder, counted for every image of every step; the run ends before it needs more,
@@ -97,6 +100,7 @@ class Config:
     optimiser: str = "adam"
     learning_rate: float = 8e-3
     control_learning_rate: float = 3e-2
+    precision: str = "32"
     batch_size: int = 100
     epochs: int | None = None
     budget_evaluations: float | None = None
@@ -124,6 +128,8 @@ class Config:
             raise unknown("way to binarise", self.binarise, MODES)
         if self.optimiser not in OPTIMISERS:
             raise unknown("optimiser", self.optimiser, OPTIMISERS)
+        if self.precision not in PRECISIONS:
+            raise unknown("precision", self.precision, PRECISIONS)
         if self.baseline is not None and self.baseline not in BASELINES:
             raise unknown("baseline", self.baseline, BASELINES)
         self.temperatures(1)
@@ -199,8 +205,8 @@ class Config:
 
     @property
     def id(self) -> str:
-        """A hash of the configuration and of softhot's version."""
-        text = json.dumps([__version__, self.to_json()], sort_keys=True)
+        """A hash of the configuration."""
+        text = json.dumps(self.to_json(), sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
     def to_json(self) -> dict[str, Any]:

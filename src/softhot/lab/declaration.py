@@ -45,7 +45,7 @@ Everything may be left out: what is not said has the default of ``softhot compar
 ==============  =====================================================================================================
 ``[data]``      name, binarise
 ``[model]``     latents, classes, hidden, learned_prior, prior_temperature
-``[training]``  optimiser, batch_size, control_learning_rate, schedule (of annealed temperatures)
+``[training]``  optimiser, batch_size, control_learning_rate, precision, schedule (of annealed temperatures)
 ``[budget]``    one of epochs, evaluations, seconds: how long each run is
 ``[grid]``      estimator, term, temperature, final_temperature, samples, baseline, components, learning_rate
 ``[[arms]]``    the same, one table for each group of estimators
@@ -102,7 +102,7 @@ SEEDS = 3
 _SECTIONS = {  # the keys of a table, and the settings that they are
     "data": {"name": "data", "binarise": "binarise"},
     "model": {name: name for name in ("latents", "classes", "hidden", "learned_prior", "prior_temperature")},
-    "training": {name: name for name in ("optimiser", "batch_size", "control_learning_rate", "schedule")},
+    "training": {name: name for name in ("optimiser", "batch_size", "control_learning_rate", "schedule", "precision")},
     "budget": {"epochs": "epochs", "evaluations": "budget_evaluations", "seconds": "budget_seconds"},
 }
 _KEYS = ("title", "seeds", "tune", *_SECTIONS, "grid", "arms")

@@ -13,7 +13,6 @@ on the machine; the seconds that it takes to start the workers come on top.
 from __future__ import annotations
 
 import dataclasses
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -65,10 +64,12 @@ def forecast(study: Plan, *, workers: int | None = None) -> Iterator[Cost]:
     Raises:
         ValueError: If the data cannot be read.
     """
+    from softhot.lab.cluster import cores
+
     named: dict[str, list[Config]] = {}
     for config in study.runs:
         named.setdefault(config.arm, []).append(config)
-    with _threads(max(1, (os.cpu_count() or 1) // _workers(study, workers))):
+    with _threads(max(1, cores() // (workers or cores()))):
         for runs in named.values():
             yield _cost(tuple(runs))
 
@@ -92,7 +93,9 @@ def seconds(study: Plan, costs: Sequence[Cost], *, workers: int | None = None) -
 
 
 def _workers(study: Plan, workers: int | None) -> int:
-    return min(workers or os.cpu_count() or 1, len(study.runs))
+    from softhot.lab.cluster import cores
+
+    return min(workers or cores(), len(study.runs))
 
 
 def _cost(runs: tuple[Config, ...]) -> Cost:

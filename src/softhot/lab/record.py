@@ -6,29 +6,28 @@ The record of a candidate, of which only the best is scored, has no scores on th
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from softhot import __version__
 from softhot.estimators import estimator
 from softhot.lab import checkpoint
 from softhot.lab.config import Config
 from softhot.lab.files import jsonable
 from softhot.lab.gradients import measure, reference
+from softhot.lab.pictures import encoded, prior_samples, reconstructions
+from softhot.lab.provenance import Code
 from softhot.lab.targets import VaeTarget
 from softhot.lab.training import Epoch, Run, evaluate, few
 from softhot.problems.data import Binarised, ImageData, load, prepare
 
-__all__ = ["Trial", "images_of", "run_candidate", "run_one", "score_candidate", "table"]
+__all__ = ["Trial", "about", "images_of", "run_one", "score_candidate", "table"]
 
 GRADIENT_IMAGES = 16
 GRADIENT_DRAWS = 64
+_NOT_FLAT = ("config", "gradient", "curve", "pictures")
 
 
 @dataclass(frozen=True)
@@ -59,21 +58,11 @@ class Trial:
     def record(self, epochs: Sequence[Epoch]) -> dict[str, Any]:
         """What is kept of the run when it is trained, given its epochs."""
         run, config = self.run, self.run.config
-        kind = estimator(config.estimator)
         record = {
             "id": config.id,
-            "version": __version__,
-            "torch": torch.__version__,
-            "config": config.to_json(),
-            "arm": config.arm,
-            "estimator": config.estimator,
-            "term": config.term,
-            "temperature": config.temperature if config.tempered else None,
-            "seed": config.seed,
+            **Code.here().to_json(),
+            **about(config),
             "data": f"{self.data.name}, {_pixels(self.data, config.binarise)}; {self.data.source}",
-            "bounds": run.objective(run.temperature).bounds,
-            "unbiased": kind.unbiased,
-            "sample": kind.sample,
             "length": config.length,
             "steps": run.step,
             **({} if self.start is None else self._scores(*self.start)),
@@ -87,30 +76,47 @@ class Trial:
 
     def _scores(self, start: dict[str, Any], truth: str) -> dict[str, Any]:
         """What the test images say."""
-        scores = evaluate(self.run, self.run.images.test)
-        end, _ = _gradient(self.run)
-        images = len(few(self.run.images.test, GRADIENT_IMAGES))
-        about = {"reference": truth, "draws": GRADIENT_DRAWS, "images": images}
+        run, config, test = self.run, self.run.config, self.run.images.test
+        scores = evaluate(run, test)
+        end, _ = _gradient(run)
         return {
             **dataclasses.asdict(scores),
             "gap": scores.objective - scores.elbo,
-            "gradient": {**about, "start": start, "end": end},
+            "gradient": {
+                "reference": truth,
+                "draws": GRADIENT_DRAWS,
+                "images": len(few(test, GRADIENT_IMAGES)),
+                "evaluations": run.learner.estimator.evaluations(config.latents, config.classes),
+                "start": start,
+                "end": end,
+            },
+            "pictures": {
+                "reconstructions": encoded(reconstructions(run.model, few(test, 10)), self.data.shape),
+                "samples": encoded(prior_samples(run.model, 3, 10), self.data.shape),
+            },
         }
+
+
+def about(config: Config) -> dict[str, Any]:
+    """The part of a record that is known before training: what the run is, and what its objective bounds."""
+    kind = estimator(config.estimator)
+    return {
+        "config": config.to_json(),
+        "arm": config.arm,
+        "estimator": config.estimator,
+        "term": config.term,
+        "temperature": config.temperature if config.tempered else None,
+        "seed": config.seed,
+        "bounds": config.objective(config.temperature).bounds,
+        "unbiased": kind.unbiased,
+        "sample": kind.sample,
+    }
 
 
 def run_one(config: Config) -> dict[str, Any]:
     """Train, evaluate and measure one model; the record of it."""
     trial = Trial.begin(config)
     return trial.record(list(trial.run.epochs()))
-
-
-def run_candidate(config: Config, weights: Path) -> dict[str, Any]:
-    """Train one model and keep its weights, unless it diverged; the record of it, without the test images."""
-    trial = Trial.begin(config, scored=False)
-    epochs = list(trial.run.epochs())
-    if math.isfinite(epochs[-1].valid_elbo):
-        checkpoint.save(trial.run, weights)
-    return trial.record(epochs)
 
 
 def score_candidate(config: Config, weights: Path, candidate: dict[str, Any]) -> dict[str, Any]:
@@ -125,10 +131,10 @@ def score_candidate(config: Config, weights: Path, candidate: dict[str, Any]) ->
 
 
 def table(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The records as flat rows, without the curves."""
+    """The records as flat rows, without the curves and the pictures."""
     rows = []
     for record in found:
-        row = {key: value for key, value in record.items() if key not in ("config", "gradient", "curve")}
+        row = {key: value for key, value in record.items() if key not in _NOT_FLAT}
         for when in ("start", "end"):
             for part, numbers in record.get("gradient", {}).get(when, {}).items():
                 row |= {f"{part}_{name}_{when}": value for name, value in numbers.items()}

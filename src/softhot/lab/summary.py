@@ -3,7 +3,8 @@
 An arm is an estimator and a KL term at given settings; its runs differ in the seed alone. Every number of an arm is the
 mean and the sample standard deviation over its seeds, of those that are finite. Arms are ranked by the mean discrete
 ELBO on the test images. A run without a finite ELBO has diverged: leaving it out would flatter its arm, so an arm with
-a diverged run ranks below all that have none.
+a diverged run ranks below all that have none. A run that has a finite ELBO on the validation images and none on the
+test images was not scored there: it is missing, not diverged.
 
 Two arms are called different only where Welch's test says so at 5%: the difference exceeds about 2 standard errors with
 many seeds, 2.8 with three in each arm. Otherwise they are not distinguishable, however far apart the means are.
@@ -81,10 +82,12 @@ class Parts:
 
 @dataclass(frozen=True)
 class Point:
-    """A learning curve at an epoch."""
+    """A learning curve at an epoch; the evaluations and the seconds are those since the start, means over the seeds."""
 
     epoch: int
     valid_elbo: Spread
+    evaluations: float
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -94,8 +97,9 @@ class Arm:
     Attributes:
         bounds: what the objective is a lower bound of; None where it bounds nothing.
         sample: where the decoder is evaluated in training: "hard" or "soft".
-        seeds: the number of runs, of which `failed` have no finite discrete ELBO.
+        seeds: the number of runs, of which `failed` diverged and `unscored` were not evaluated on the test images.
         gap: the objective minus the discrete ELBO.
+        cost: evaluations of the decoder for one gradient of one image.
         start: gradients at the fresh weights, which all arms of a seed share.
         end: gradients after training.
         choice: what was chosen for it from what, as in :func:`softhot.lab.choice.choose`; None if nothing was.
@@ -110,6 +114,7 @@ class Arm:
     sample: str
     seeds: int
     failed: int
+    unscored: int
     objective: Spread
     elbo: Spread
     iwae: Spread
@@ -117,6 +122,7 @@ class Arm:
     gap: Spread
     seconds: Spread
     evaluations: Spread
+    cost: Spread
     start: Parts
     end: Parts
     curve: tuple[Point, ...]
@@ -168,6 +174,7 @@ def _rank(arm: Arm) -> tuple[bool, bool, float, str]:
 
 def _arm(label: str, runs: list[Mapping[str, Any]], choice: Mapping[str, Any] | None) -> Arm:
     first, elbo = runs[0], _spread(runs, "elbo")
+    unscored = sum(math.isfinite(_number(run, "valid_elbo")) and math.isnan(_number(run, "elbo")) for run in runs)
     return Arm(
         label=label,
         estimator=first["estimator"],
@@ -177,7 +184,8 @@ def _arm(label: str, runs: list[Mapping[str, Any]], choice: Mapping[str, Any] | 
         unbiased=first["unbiased"],
         sample=first["sample"],
         seeds=len(runs),
-        failed=len(runs) - elbo.count,
+        failed=len(runs) - elbo.count - unscored,
+        unscored=unscored,
         objective=_spread(runs, "objective"),
         elbo=elbo,
         iwae=_spread(runs, "iwae"),
@@ -185,6 +193,7 @@ def _arm(label: str, runs: list[Mapping[str, Any]], choice: Mapping[str, Any] | 
         gap=_spread(runs, "gap"),
         seconds=_spread(runs, "seconds"),
         evaluations=_spread(runs, "evaluations"),
+        cost=_spread(runs, "gradient", "evaluations"),
         start=_parts(runs, "start"),
         end=_parts(runs, "end"),
         curve=_curve(runs),
@@ -210,11 +219,18 @@ def _gradient(runs: list[Mapping[str, Any]], *path: str) -> Gradient:
 
 
 def _curve(runs: list[Mapping[str, Any]]) -> tuple[Point, ...]:
-    epochs: dict[int, list[float]] = {}
+    epochs: dict[int, list[tuple[float, float, float]]] = {}
     for run in runs:
+        evaluations = seconds = 0.0
         for row in run.get("curve") or ():
-            epochs.setdefault(row["epoch"], []).append(_number(row, "valid_elbo"))
-    return tuple(Point(epoch, Spread.of(values)) for epoch, values in sorted(epochs.items()))
+            evaluations += _number(row, "evaluations")
+            seconds += _number(row, "seconds")
+            epochs.setdefault(row["epoch"], []).append((_number(row, "valid_elbo"), evaluations, seconds))
+    points = []
+    for epoch, rows in sorted(epochs.items()):
+        elbo, *costs = (Spread.of(values) for values in zip(*rows, strict=True))
+        points.append(Point(epoch, elbo, *(cost.mean for cost in costs)))
+    return tuple(points)
 
 
 def _spread(runs: list[Mapping[str, Any]], *path: str) -> Spread:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from softhot.bounds import Objective, elbo, elbo_and_iwae, log_marginal
 from softhot.estimators import estimator
-from softhot.lab.config import OPTIMISERS, Config
+from softhot.lab.config import OPTIMISERS, PRECISIONS, Config
 from softhot.lab.learner import Learner, held
 from softhot.lab.seeds import stream
 from softhot.problems.data import Binarised
@@ -78,6 +78,9 @@ class Run:
         model: the weights.
         learner: the estimator, with what it learns.
         optimiser: of the weights.
+        scaler: of the loss, so that slopes are not too small for half precision; of no effect in other precisions.
+        climb: given the run and the images of a step, adds the slopes of their mean objective to ``.grad``, and returns
+            the sum of it.
         per_epoch: steps of an epoch.
         steps: of the whole run; as many as anyone can take, where seconds end it.
         step: how many were taken.
@@ -89,6 +92,7 @@ class Run:
     def __init__(self, config: Config, images: Binarised) -> None:
         self.config = config
         self.images = images
+        self.climb: Callable[[Run, Tensor], Tensor] = climb
         self.step = 0
         self.total = torch.zeros(())
         self.seconds = 0.0
@@ -105,13 +109,27 @@ class Run:
                 learned_prior=config.learned_prior,
                 components=config.components if estimator(config.estimator).mixture else None,
                 grey=config.binarise == "none",
+                precision=PRECISIONS[config.precision],
             )
         self.learner = Learner(config.make_estimator(config.temperature), config.control_learning_rate)
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.optimiser = OPTIMISERS[config.optimiser](trained, lr=config.learning_rate)
+        self.scaler = torch.amp.GradScaler("cpu", enabled=config.precision == "16-mixed")
         self.per_epoch = math.ceil(len(images.train) / config.batch_size)
         self.steps = self._affordable()
         self.temperatures = config.temperatures(self.steps - 1)  # the last step has the last temperature
+
+    def place(self, device: torch.device) -> None:
+        """Move the run to a device."""
+        self.model.to(device)
+        self.learner.control.to(device)
+        self.total = self.total.to(device)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=self.scaler.is_enabled())
+
+    @property
+    def device(self) -> torch.device:
+        """Where the run is computed."""
+        return self.total.device
 
     @property
     def temperature(self) -> float:
@@ -128,6 +146,12 @@ class Run:
         """Whether all steps are taken, or the seconds spent."""
         budget = self.config.budget_seconds
         return self.step >= self.steps or (budget is not None and self.elapsed >= budget)
+
+    @property
+    def expected(self) -> int:
+        """The steps of the whole run, going by the pace so far where seconds end it."""
+        budget = self.config.budget_seconds
+        return self.steps if budget is None else math.ceil(self.step * max(budget / (self.elapsed or budget), 1))
 
     def objective(self, temperature: float) -> Objective:
         """What is maximised, at a temperature, with what the estimator has learned so far."""
@@ -148,21 +172,26 @@ class Run:
         while self.step % self.per_epoch and not self.done:
             pause()
             self.train_step()
-        return self.finish_epoch(
-            evaluate_elbo(self.model, self.objective(self.temperature), self.images.valid, stream(0, "validation"))
-        )
+        noise = stream(0, "validation", device=self.device)
+        return self.finish_epoch(evaluate_elbo(self.model, self.objective(self.temperature), self.images.valid, noise))
 
     def train_step(self) -> None:
         """Climb the objective of the next batch of images."""
         start = time.perf_counter()
         x = self.batch()
-        objective = self.objective(self.temperatures(self.step))
-        value = objective_of(self.model, objective.learn, x, self.noise()).sum()
         self.optimiser.zero_grad()
-        (-value / len(x)).backward()
-        self.optimiser.step()
+        value = self.climb(self, x)
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
         self.learner.step()
-        self.count(value.detach(), time.perf_counter() - start)
+        self.count(value, time.perf_counter() - start)
+
+    def add_slopes(self, x: Tensor, generator: torch.Generator, images: int) -> Tensor:
+        """Add the slopes of the objective of x, over a number of images, to ``.grad``; returns the sum of it."""
+        objective = self.objective(self.temperatures(self.step))
+        value = objective_of(self.model, objective.learn, x, generator).sum()
+        self.scaler.scale(-value / images).backward()
+        return value.detach()
 
     def count(self, value: Tensor, seconds: float) -> None:
         """Take note of a step: the sum of the objective over its images, and the time it took."""
@@ -181,9 +210,9 @@ class Run:
         epochs, rest = divmod(int(config.budget_evaluations / config.evaluations), images)
         return epochs * self.per_epoch + rest // config.batch_size  # the last batch of an epoch may be smaller
 
-    def noise(self) -> torch.Generator:
-        """The randomness of the next step."""
-        return stream(self.config.seed, "noise", self.step)
+    def noise(self, *process: int) -> torch.Generator:
+        """The randomness of the next step, or that of one of the processes that take it together."""
+        return stream(self.config.seed, "noise", self.step, *process, device=self.device)
 
     def batch(self) -> Tensor:
         """The images of the next step."""
@@ -211,8 +240,13 @@ class Run:
             evaluations=self.config.evaluations * images,
             seconds=self.seconds,
         )
-        self.total, self.seconds = torch.zeros(()), 0.0
+        self.total, self.seconds = torch.zeros_like(self.total), 0.0
         return finished
+
+
+def climb(run: Run, x: Tensor) -> Tensor:
+    """One batch in one piece."""
+    return run.add_slopes(x, run.noise(), len(x))
 
 
 def few(images: Tensor, count: int) -> Tensor:
@@ -239,7 +273,7 @@ def evaluate_elbo(
 ) -> float:
     """The mean discrete ELBO of images, in nats per image."""
     total = 0.0
-    for x in images.split(500):
+    for x in images.to(generator.device).split(500):
         posterior = objective.posterior(model.posterior(x))
         bound = elbo(model.log_likelihood(x), posterior, model.prior, samples=samples, generator=generator)
         total += bound.sum().item()
@@ -256,7 +290,7 @@ def evaluate(run: Run, images: Tensor, *, iwae_samples: int = 100, draws: int = 
         iwae_samples: draws per image of the importance-weighted bound and of the ELBO.
         draws: of the objective, over all images; at most 20 of each.
     """
-    config, noise = run.config, stream(0, "test")
+    config, images, noise = run.config, images.to(run.device), stream(0, "test", device=run.device)
     objective = run.objective(run.temperature)
     each = 1 if config.estimator == "exact" or objective.estimator.mixture else min(20, -(-draws // len(images)))
     enumerable = config.classes**config.latents <= ENUMERABLE
