@@ -86,7 +86,9 @@ class Plan:
     declaration: str | None = None
 
 
-def plan(base: Config, grids: Sequence[Grid], seeds: Sequence[int], *, tune: Sequence[str] = ("learning_rate",)) -> Plan:
+def plan(
+    base: Config, grids: Sequence[Grid], seeds: Sequence[int], *, tune: Sequence[str] = ("learning_rate",)
+) -> Plan:
     """Every pair of an estimator and a term that go together, at every setting that the estimator has, for all seeds.
 
     Arguments:
