@@ -5,19 +5,20 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from softhot.cli import options
+from softhot.cli.watching import watching
 from softhot.lab.conclusion import conclude
 from softhot.lab.config import Config
 from softhot.lab.drawing import save, writable
-from softhot.lab.engine import execute
+from softhot.lab.engine import CHECKPOINT_SECONDS, execute
 from softhot.lab.figures import overview
 from softhot.lab.files import write_text
 from softhot.lab.plan import plan
@@ -52,7 +53,18 @@ def compare(
     batch_size: options.BatchSize = 100,
     epochs: options.Epochs = None,
     out: options.Out = None,
-    workers: Annotated[int | None, typer.Option(help="Runs at a time. (one for each core if not given)")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Runs at a time on this machine. (one for each core if not given)")
+    ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Address of a Dask scheduler whose workers train the runs: tcp://HOST:8786.")
+    ] = None,
+    checkpoint_every: Annotated[
+        float, typer.Option(help="Minutes between the checkpoints of a run.")
+    ] = CHECKPOINT_SECONDS / 60,
+    mix_versions: Annotated[
+        bool, typer.Option("--mix-versions", help="Keep finished runs of other code beside the new ones.")
+    ] = False,
     plot: Annotated[Path | None, typer.Option(help="Draw an overview too: FILE.html, .png or .svg.")] = None,
 ) -> None:
     """Train every pair of an estimator and a KL term that go together, and report what each really optimised.
@@ -63,6 +75,10 @@ def compare(
         raise ValueError(f"--seeds {seeds} leaves nothing to run; use --seeds 2, for example.")
     if workers is not None and workers < 1:
         raise ValueError(f"--workers {workers} runs nothing; use --workers 1 or more, or leave it out.")
+    if workers is not None and scheduler is not None:
+        raise ValueError(f"--scheduler {scheduler} has workers of its own; leave out --workers.")
+    if not checkpoint_every >= 0:
+        raise ValueError(f"--checkpoint-every {checkpoint_every} is no time; use --checkpoint-every 5, for example.")
     if plot is not None:
         writable(plot)
     base = Config.for_data(
@@ -86,23 +102,25 @@ def compare(
     console = Console()
     for line in _left_out(study.skipped):
         console.print(line, style="dim", soft_wrap=True)
-    command = shlex.join(["softhot", *sys.argv[1:]])
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
     done: list[dict[str, Any]] = []
-    with Progress(*columns, console=console) as progress:
-        bar = progress.add_task("training", total=len(study.runs))
-        for record in execute(study, folder, command=command, workers=workers):
-            if "failed" in record:
-                console.print(f"failed {record['failed']}: {record['reason']}", style="red", soft_wrap=True)
-            else:
-                done.append(record)
-            progress.update(bar, advance=1, description=record.get("arm", "training"))
+    with watching(console, len(study.runs)) as watcher:
+        running = execute(
+            study,
+            folder,
+            command=shlex.join(["softhot", *sys.argv[1:]]),
+            workers=workers,
+            scheduler=scheduler,
+            checkpoint_seconds=60 * checkpoint_every,
+            mix_versions=mix_versions,
+            watch=watcher.step,
+        )
+        with closing(running):
+            for record in running:
+                if "failed" in record:
+                    console.print(f"failed {record['failed']}: {record['reason']}", style="red", soft_wrap=True)
+                else:
+                    done.append(record)
+                watcher.end(record)
     if not done:
         raise ValueError("every run failed, so there is nothing to report.")
     about, _ = records(folder)

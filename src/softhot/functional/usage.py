@@ -49,4 +49,5 @@ def perplexity(z: Float[Tensor, "*batch N K"]) -> Float[Tensor, " N"]:
         van den Oord, Vinyals, Kavukcuoglu (2017), "Neural discrete representation learning", whose implementation
         reports it.
     """
-    return torch.special.entr(usage(z)).sum(-1).exp()
+    entropy: Tensor = torch.special.entr(usage(z)).sum(-1)
+    return entropy.exp()

@@ -28,7 +28,7 @@ __all__ = ["load", "restore", "save", "saver"]
 
 def save(run: Run, path: Path) -> None:
     """Write the state of a run."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save as serialised
 
     tensors: dict[str, Tensor] = {}
     for prefix, module in _modules(run).items():
@@ -44,7 +44,12 @@ def save(run: Run, path: Path) -> None:
         "seconds": str(run.seconds),
         "scaler": json.dumps(run.scaler.state_dict()),
     }
-    replace(path, lambda beside: save_file(tensors, beside, metadata=about))
+    raw = serialised(tensors, about)
+
+    def write(beside: Path) -> None:
+        beside.write_bytes(raw)  # a full disk is an OSError here, and none in safetensors' own writing
+
+    replace(path, write)
 
 
 def saver(run: Run, path: Path, *, minutes: float) -> Callable[[], None]:

@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 
-from softhot import __version__
 from softhot.bounds import Objective, incompatible
 from softhot.estimators import BASELINES, Estimator, estimator
 from softhot.functional import Schedule, schedule
@@ -203,8 +202,8 @@ class Config:
 
     @property
     def id(self) -> str:
-        """A hash of the configuration and of softhot's version."""
-        text = json.dumps([__version__, self.to_json()], sort_keys=True)
+        """A hash of the configuration."""
+        text = json.dumps(self.to_json(), sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
     def to_json(self) -> dict[str, Any]:

@@ -6,27 +6,24 @@ The record of a candidate, of which only the best is scored, has no scores on th
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from softhot import __version__
 from softhot.estimators import estimator
 from softhot.lab import checkpoint
 from softhot.lab.config import Config
 from softhot.lab.files import jsonable
 from softhot.lab.gradients import measure, reference
 from softhot.lab.pictures import encoded, prior_samples, reconstructions
+from softhot.lab.provenance import Code
 from softhot.lab.targets import VaeTarget
 from softhot.lab.training import Epoch, Run, evaluate, few
 from softhot.problems.data import Binarised, ImageData, load, prepare
 
-__all__ = ["Trial", "about", "run_candidate", "run_one", "score_candidate", "table"]
+__all__ = ["Trial", "about", "run_one", "score_candidate", "table"]
 
 GRADIENT_IMAGES = 16
 GRADIENT_DRAWS = 64
@@ -63,8 +60,7 @@ class Trial:
         run, config = self.run, self.run.config
         record = {
             "id": config.id,
-            "version": __version__,
-            "torch": torch.__version__,
+            **Code.here().to_json(),
             **about(config),
             "data": f"{self.data.name}, {_pixels(self.data, config.binarise)}; {self.data.source}",
             "length": config.length,
@@ -121,15 +117,6 @@ def run_one(config: Config) -> dict[str, Any]:
     """Train, evaluate and measure one model; the record of it."""
     trial = Trial.begin(config)
     return trial.record(list(trial.run.epochs()))
-
-
-def run_candidate(config: Config, weights: Path) -> dict[str, Any]:
-    """Train one model and keep its weights, unless it diverged; the record of it, without the test images."""
-    trial = Trial.begin(config, scored=False)
-    epochs = list(trial.run.epochs())
-    if math.isfinite(epochs[-1].valid_elbo):
-        checkpoint.save(trial.run, weights)
-    return trial.record(epochs)
 
 
 def score_candidate(config: Config, weights: Path, candidate: dict[str, Any]) -> dict[str, Any]:
