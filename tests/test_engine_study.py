@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import errno
+import io
 import json
 import os
 import re
@@ -18,8 +19,9 @@ from types import SimpleNamespace
 import numpy as np
 import psutil
 import pytest
+from rich.console import Console
 
-from softhot.cli import main
+from softhot.cli import main, watching
 from softhot.lab import cluster, engine, files, provenance, record, task
 from softhot.lab.config import Config
 from softhot.lab.engine import execute
@@ -68,7 +70,7 @@ class TestRealProcesses:
     """Images from a file: workers start faster without scikit-learn."""
 
     ARGUMENTS = ("compare", "--data", "images.npy", "--estimator", "reinmax", "straight-through", "--temperature", "1")
-    ARGUMENTS += ("--term", "categorical", "--seeds", "2", "--epochs", "40", "--latents", "2", "--classes", "3")
+    ARGUMENTS += ("--term", "categorical", "--seeds", "2", "--epochs", "24", "--latents", "2", "--classes", "3")
     ARGUMENTS += ("--hidden", "16", "--batch-size", "20", "--checkpoint-every", "0.002")
 
     @pytest.fixture(autouse=True)
@@ -303,10 +305,12 @@ class TestRefusals:
         with pytest.raises(ValueError, match="--mix-versions"):
             run(study(0, 1), tmp_path)
 
-    def test_a_second_study_in_the_folder_is_refused(self, done, tmp_path, capsys):
+    def test_a_second_study_in_the_folder_is_refused(self, done, tmp_path):
+        (tmp_path / "runs" / ".half.json").write_text("{")  # of a process that was killed
         with open_study(study(0), tmp_path, command="test"), pytest.raises(ValueError, match="a study is running in"):
             run(study(0), tmp_path)
         assert run(study(0), tmp_path) == done
+        assert len(list((tmp_path / "runs").iterdir())) == 1
 
     @pytest.mark.parametrize("place", ["runs", "unfinished"])
     def test_a_full_disk_stops_the_study(self, done, here, tmp_path, monkeypatch, place):
@@ -333,12 +337,40 @@ class TestRefusals:
         with here(threads=2) as address, pytest.raises(ValueError, match="--nthreads 1"):
             run(study(0), tmp_path, scheduler=address)
 
-    def test_no_scheduler(self, tmp_path, monkeypatch, capsys):
+    def test_no_scheduler(self, monkeypatch, capsys):
         monkeypatch.setattr(engine, "_FIRST_SECONDS", 0.5)
         assert main(["compare", "--scheduler", "tcp://127.0.0.1:9", "--seeds", "1", "--epochs", "1"]) == 2
         error = capsys.readouterr().err
         assert error.startswith("softhot: no Dask scheduler at 'tcp://127.0.0.1:9'")
         assert error.count("\n") == 1
+
+
+PROGRESS = Progress(id="1", arm="reinmax t=1 + categorical", seed=4, step=3, steps=12)
+
+
+def test_anywhere_but_on_a_terminal_lines_tell_how_far_a_study_is(monkeypatch):
+    monkeypatch.setattr(watching, "_LINE_SECONDS", 0)
+    text = io.StringIO()
+    with watching.watching(Console(file=text), 2) as watcher:
+        watcher.step(PROGRESS)
+        watcher.end({"id": "1"})
+    assert text.getvalue().splitlines() == [
+        "0 of 2 runs done; reinmax t=1 + categorical, seed 4: step 3 of 12",
+        "1 of 2 runs done",
+    ]
+
+
+def test_a_terminal_has_a_bar_for_the_study_and_one_for_each_run_in_training():
+    console = Console(file=io.StringIO(), force_terminal=True, width=120, record=True)
+    with watching.watching(console, 2) as watcher:
+        watcher.step(PROGRESS)
+        assert [(bar.description, bar.completed, bar.total) for bar in watcher.bars.tasks] == [
+            ("runs", 0, 2),
+            ("reinmax t=1 + categorical, seed 4", 3, 12),
+        ]
+        watcher.end({"id": "1"})
+        assert [(bar.description, bar.completed, bar.total) for bar in watcher.bars.tasks] == [("runs", 1, 2)]
+    assert "1/2" in console.export_text()
 
 
 @pytest.mark.parametrize(
@@ -369,7 +401,10 @@ def test_the_source_of_a_number_is_told_from_what_only_shows_it(tmp_path):
 
 def test_each_worker_of_a_machine_with_gpus_sees_one(monkeypatch):
     monkeypatch.setattr(cluster.torch.cuda, "device_count", lambda: 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     assert [cluster._device(index)["CUDA_VISIBLE_DEVICES"] for index in range(3)] == ["0", "1", "0"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
+    assert [cluster._device(index)["CUDA_VISIBLE_DEVICES"] for index in range(3)] == ["2", "5", "2"]
 
 
 def test_groups_hold_every_run_once():

@@ -61,7 +61,8 @@ def connect(address: str, *, seconds: float) -> Iterator[Client]:
 
 def _device(index: int) -> dict[str, str]:
     count = torch.cuda.device_count()
-    return {"CUDA_VISIBLE_DEVICES": str(index % count)} if count else {}
+    visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name] or range(count)
+    return {"CUDA_VISIBLE_DEVICES": str(visible[index % count])} if count else {}
 
 
 class _Deaf(WorkerPlugin):
