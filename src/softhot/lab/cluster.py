@@ -43,7 +43,8 @@ def local_cluster(workers: int) -> Iterator[str]:
         "plugins": (_Deaf(),),
     }
     spec = {index: {"cls": Nanny, "options": {**common, "env": _device(index)}} for index in range(workers)}
-    scheduler = {"cls": Scheduler, "options": {"host": "127.0.0.1", "port": 0, "dashboard": False}}
+    anywhere = {"host": "127.0.0.1", "port": 0, "dashboard_address": "127.0.0.1:0"}
+    scheduler = {"cls": Scheduler, "options": {**anywhere, "dashboard": False}}
     with SpecCluster(workers=spec, scheduler=scheduler, silence_logs=_QUIET) as cluster:
         yield cluster.scheduler_address
 
