@@ -319,7 +319,9 @@ def test_compare_chooses_reports_and_goes_on(capsys, monkeypatch, tmp_path):
     }
     assert rates == {"candidates": [1e-5, 1e-5, 1e-2, 1e-2], "runs": [1e-2, 1e-2]}
     page = (folder / "report.html").read_text()
-    assert all(one in page for one in ("<title>two</title>", "Chosen from 2 candidates each", "temperature = [0.5, 1.0]"))
+    assert all(
+        one in page for one in ("<title>two</title>", "Chosen from 2 candidates each", "temperature = [0.5, 1.0]")
+    )
     with (folder / "records.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(bool(row["elbo"]), row["learning_rate"]) for row in rows] == [(True, "0.01")] * 2 + [(False, "1e-05")] * 2
