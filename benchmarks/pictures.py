@@ -7,11 +7,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.timing import Row
+from benchmarks.timing import OURS, Row
 from softhot.lab.drawing import Figure, panels, save
 from softhot.lab.marks import COLOURS, MARKERS
 
-__all__ = ["costs", "errors", "save_picture"]
+__all__ = ["costs", "errors", "save_picture", "steps"]
 
 
 def costs(rows: Sequence[Row]) -> Figure:
@@ -49,6 +49,26 @@ def errors(rows: Sequence[Row]) -> Figure:
     return figure
 
 
+def steps(rows: Sequence[Row]) -> Figure:
+    """The time of every contender's training step, in that of softhot, with its quartiles; an estimator in a panel."""
+    left, right = dict.fromkeys(row["estimator"] for row in rows)
+    shown = [row for row in rows if row["task"] != "parts" and row["contender"] != OURS]
+    figure = panels(left, right, 460)
+    for name, mark in _marks(row["contender"] for row in shown).items():
+        for axis, estimator in (("", left), ("2", right)):
+            own = [row for row in shown if row["contender"] == name and row["estimator"] == estimator]
+            points = [(f"{row['batch']}<br>{row['latents']} × {row['classes']}", row["ratio"]) for row in own]
+            spread = {
+                "array": [row["ratio_high"] - row["ratio"] for row in own],
+                "arrayminus": [row["ratio"] - row["ratio_low"] for row in own],
+            }
+            figure.add_scatter(**_line(points, axis), **mark, showlegend=bool(own), error_y=spread)
+    figure.update_xaxes(title_text="batch, latent variables × classes", type="category")
+    figure.update_yaxes(matches="y", rangemode="tozero")
+    figure.update_layout(yaxis_title_text=f"time of a step, in that of {OURS}")
+    return figure
+
+
 def save_picture(figure: Figure, path: Path) -> str:
     """Write a figure, as a page if there is no browser that makes pictures; returns what there is to say."""
     try:
@@ -70,6 +90,6 @@ def _marks(names: Iterable[str]) -> dict[str, dict[str, Any]]:
     }
 
 
-def _line(points: Sequence[tuple[float, float]], axis: str) -> dict[str, Any]:
+def _line(points: Sequence[tuple[str | float, float]], axis: str) -> dict[str, Any]:
     x, y = zip(*points, strict=True) if points else ((), ())
     return {"x": x, "y": y, "mode": "lines+markers", "xaxis": f"x{axis}", "yaxis": f"y{axis}"}

@@ -86,7 +86,9 @@ class Plan:
     declaration: str | None = None
 
 
-def plan(base: Config, grids: Sequence[Grid], seeds: Sequence[int], *, tune: Sequence[str] = ("learning_rate",)) -> Plan:
+def plan(
+    base: Config, grids: Sequence[Grid], seeds: Sequence[int], *, tune: Sequence[str] = ("learning_rate",)
+) -> Plan:
     """Every pair of an estimator and a term that go together, at every setting that the estimator has, for all seeds.
 
     Arguments:
@@ -100,8 +102,12 @@ def plan(base: Config, grids: Sequence[Grid], seeds: Sequence[int], *, tune: Seq
 
     Example:
         >>> grid = Grid({"estimator": ["reinmax", "zgr"], "term": ["categorical", "concrete"], "samples": [1, 4]})
-        >>> [run.arm for run in plan(Config(), [grid], [0]).runs]
-        ['reinmax n=1 t=1 + categorical', 'reinmax n=4 t=1 + categorical', 'zgr n=1 + categorical', 'zgr n=4 + categorical']
+        >>> for run in plan(Config(), [grid], [0]).runs:
+        ...     print(run.arm)
+        reinmax n=1 t=1 + categorical
+        reinmax n=4 t=1 + categorical
+        zgr n=1 + categorical
+        zgr n=4 + categorical
     """
     for name in tune:
         if name not in TUNABLE:
