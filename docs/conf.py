@@ -3,10 +3,9 @@
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
-
 import softhot
-from pages.docstrings import CUSTOM_SECTIONS
+
+sys.path.insert(0, str(Path(__file__).parent))  # for the extensions in pages
 
 project = "softhot"
 author = "the authors of softhot"
@@ -28,7 +27,6 @@ highlight_language = "text"
 autodoc_inherit_docstrings = False  # what a method says is said once, where it is first declared
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
-napoleon_custom_sections = CUSTOM_SECTIONS
 napoleon_use_rtype = False
 napoleon_preprocess_types = False
 python_use_unqualified_type_names = True

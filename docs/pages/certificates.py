@@ -55,10 +55,11 @@ def certificate(name: str) -> str:
     ]
     looked_at = ", ".join(found["checks"])
     return (
-        f"Of the gradient to the logits, relative to the true one; from ``softhot certify {name}``, run for this page.\n"
-        "N variables of K classes, with the default settings.\n\n"
+        f"What ``softhot certify {name}`` finds, run for this page: bias and variance of the gradient to the logits,\n"
+        "relative to the true one, with N variables of K classes and the default settings.\n\n"
         f"{table(headings, rows)}\n"
-        f"Also looked at, and found right: {looked_at}. What each number is stands in :mod:`softhot.testing`.\n"
+        f"Also looked at, and found right: {looked_at}.\n"
+        "What each number is stands in :mod:`softhot.testing.certificate`.\n"
     )
 
 

@@ -11,6 +11,7 @@ from softhot.kl import TERMS, Term
 
 __all__ = ["choice"]
 
+
 def choice() -> dict[str, str]:
     """The texts of the parts by their names."""
     return {"estimators.txt": _estimators(), "terms.txt": _terms(), "pairs.txt": _pairs()}
@@ -25,7 +26,7 @@ def _estimators() -> str:
             "unbiased" if kind.unbiased else "biased",
             kind.sample,
             "yes" if kind.differentiable else "no",
-            f"{kind().temperature:g}" if hasattr(kind(), "temperature") else "",
+            f"{getattr(kind(), 'temperature', '')}",
             *(count(kind().evaluations(latents, kind.classes or classes)) for latents, classes in SIZES),
         ]
         for name, kind in ESTIMATORS.items()

@@ -1,7 +1,7 @@
 """Docstrings as reStructuredText.
 
-They are written for readers of the source: references and attributes are lines, the star of ``*batch`` stands as it is, and
-sections are indented. Here lines become lists, stars are escaped, and sections get their markup.
+They are written for readers of the source: references and attributes are lines, the star of ``*batch`` stands as it
+is, and sections are indented. Here lines become lists, stars are escaped, and sections get their markup.
 """
 
 from __future__ import annotations
@@ -10,47 +10,46 @@ import re
 from typing import Any
 
 from sphinx.application import Sphinx
-from sphinx.ext.napoleon import Config, GoogleDocstring
+from sphinx.ext.napoleon.docstring import GoogleDocstring
 
-__all__ = ["CUSTOM_SECTIONS", "converted", "prepared", "setup"]
+__all__ = ["converted", "prepared", "setup"]
 
-CUSTOM_SECTIONS = [("Reference", "References"), "Attributes"]
 _STAR = re.compile(r"(?<![\\*\w])\*(?=[a-z_]+[ ,)])")  # of a dimension; emphasis ends with a star
 _LITERAL = re.compile(r"(``[^`]+``|`[^`]+`)")
-_TITLE = re.compile(r"( *)(References?|Attributes):$")
+_TITLE = re.compile(r"(Reference|Attribute)s?:$")
 _NAMES = re.compile(r"([\w, ]+):")
 
 
 def prepared(lines: list[str]) -> list[str]:
-    """The lines of a docstring, with stars escaped, and each reference and each attribute an item of a list.
+    """The lines of a docstring, with stars escaped, and with references and attributes as lists.
 
     Example:
         >>> prepared(["Of shape (*batch, K).", "", "Reference:", "    Maddison (2017),", "    eq. 10."])
-        ['Of shape (\\\\*batch, K).', '', 'Reference:', '    * Maddison (2017),', '      eq. 10.']
+        ['Of shape (\\\\*batch, K).', '', '.. rubric:: References', '', '* Maddison (2017),', '  eq. 10.']
     """
-    found, section, within, fresh = [], "", 0, True
+    found, section, fresh = [], "", True
     for line in map(_escaped, lines):
-        title, depth = _TITLE.match(line), len(line) - len(line.lstrip())
+        title = _TITLE.match(line)
         if title:
-            section, within, fresh = title[2], len(title[1]) + 4, True
-        elif section and line.strip():
-            if depth < within:
-                section = ""
-            else:
-                text = line[within:]
-                if section == "Attributes":
-                    fresh = depth == within
-                    text = _NAMES.sub(r"**\1**:", text, count=1) if fresh else text
-                line = f"{' ' * within}{'* ' if fresh else '  '}{text}"
-                fresh = line.endswith(".")  # a reference is one sentence
+            section, fresh = title[1], True
+            found += [f".. rubric:: {section}s", ""]
+            continue
+        if line and not line.startswith("    "):
+            section = ""
+        if section and line:
+            text = line[4:]
+            if section == "Attribute":
+                fresh = not text.startswith(" ")
+                text = _NAMES.sub(r"**\1**:", text, count=1) if fresh else text.lstrip()
+            line = f"{'*' if fresh else ' '} {text}"
+            fresh = line.endswith(".")  # a reference is one sentence
         found.append(line)
     return found
 
 
 def converted(docstring: str) -> str:
     """A whole docstring as reStructuredText."""
-    config = Config(napoleon_custom_sections=CUSTOM_SECTIONS)
-    return str(GoogleDocstring(prepared(docstring.splitlines()), config))
+    return str(GoogleDocstring(prepared(docstring.splitlines())))
 
 
 def _escaped(line: str) -> str:

@@ -85,8 +85,10 @@ def settings(one: Estimator) -> list[str]:
 def _example(kind: type[Distribution]) -> Distribution:
     if issubclass(kind, MixtureOfDiscreteFlows):
         return kind.of_deltas(torch.zeros(2, 2, 3))
-    given: dict[str, Any] = {"temperature": 1.0} if "temperature" in inspect.signature(kind).parameters else {}
-    return kind(logits=torch.zeros(3), **given)
+    given: dict[str, Any] = {"logits": torch.zeros(3)}
+    if "temperature" in inspect.signature(kind).parameters:
+        given["temperature"] = 1.0
+    return kind(**given)
 
 
 def _has(one: Distribution, name: str) -> bool:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from pages.docstrings import converted
 from pages.kept import kept
 from pages.markup import heading, literal
 
@@ -25,9 +28,8 @@ def output(name: str) -> str:
     script = EXAMPLES / f"{name}.py"
 
     def run() -> str:
-        environment = os.environ | {"PYTHONIOENCODING": "utf-8"}
-        done = subprocess.run([sys.executable, script], capture_output=True, encoding="utf-8", check=True, env=environment)
-        return "\n".join(line.rpartition("\r")[2] for line in done.stdout.split("\n"))
+        done = subprocess.run([sys.executable, script], capture_output=True, encoding="utf-8", check=True)
+        return "\n".join(line.rpartition("\r")[2] for line in done.stdout.split("\n"))  # the last of a progress
 
     text: str = kept(name, run, script)
     return text
@@ -35,8 +37,12 @@ def output(name: str) -> str:
 
 def gallery() -> dict[str, str]:
     """The text of the page by its name."""
-    parts = [heading("Gallery")]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # of processes, one for each script
+        printed = dict(zip(SHOWN, pool.map(output, SHOWN), strict=True))
+    parts = [heading("Gallery"), "Each is a script of the folder ``examples``, run for this page.\n"]
     for name, title in SHOWN.items():
-        parts += [heading(title, "-"), f"``python examples/{name}.py`` prints\n", literal(output(name))]
-        parts += [f"from\n\n.. literalinclude:: ../../examples/{name}.py\n"]
+        script = EXAMPLES / f"{name}.py"
+        said = ast.get_docstring(ast.parse(script.read_text())) or ""
+        parts += [heading(title, "-"), converted(said), f"\n``python examples/{name}.py`` prints\n"]
+        parts += [literal(printed[name]), f".. literalinclude:: ../../examples/{name}.py\n   :language: python\n"]
     return {"gallery": "\n".join(parts)}

@@ -6,6 +6,7 @@ A page describes its subject, and what is written in the same file and has no pa
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -85,14 +86,14 @@ def _facts(kind: type[Any]) -> list[tuple[str, str]]:
     return facts_of_distribution(kind) if issubclass(kind, Distribution) else facts_of_term(kind)
 
 
-def _words(name: str) -> str:
-    """A class's name in the manner of the command line.
+def _named(kinds: Iterable[type[Any]]) -> dict[str, type[Any]]:
+    """Classes by their names in the manner of the command line.
 
     Example:
-        >>> _words("ProductOfMixtures")
-        'product-of-mixtures'
+        >>> list(_named([Distribution]))
+        ['distribution']
     """
-    return "".join(f"-{letter.lower()}" if letter.isupper() else letter for letter in name).removeprefix("-")
+    return {re.sub(r"(?<!^)(?=[A-Z])", "-", kind.__name__).lower(): kind for kind in kinds}
 
 
 def _distributions() -> list[type[Any]]:
@@ -102,11 +103,6 @@ def _distributions() -> list[type[Any]]:
 
 METHODS = (
     Kind("Estimators", "softhot.estimators", "softhot.estimators.estimator", dict(ESTIMATORS)),
-    Kind("KL terms", "softhot.kl", "softhot.kl.term", {_words(type(one).__name__): type(one) for one in TERMS.values()}),
-    Kind(
-        "Distributions",
-        "softhot.distributions",
-        "softhot.distributions",
-        {_words(one.__name__): one for one in _distributions()},
-    ),
+    Kind("KL terms", "softhot.kl", "softhot.kl.term", _named(map(type, TERMS.values()))),
+    Kind("Distributions", "softhot.distributions", "softhot.distributions", _named(_distributions())),
 )

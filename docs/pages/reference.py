@@ -1,4 +1,4 @@
-"""A page for every package: all that is public in it, by the file that it is written in, after what that file defines."""
+"""A page for every package: all that is public in it, file by file, each after what the file defines."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """What is public, where it is written, and whether it says what it is.
 
-Public is what stands in the ``__all__`` of a package below. A symbol is documented if it has a docstring of its own: of a
+Public is what stands in the ``__all__`` of a package below. A symbol is documented if it has a docstring of its own: a
 constant, the string under it. So are the public methods and properties of a class, which may inherit theirs.
 """
 
@@ -113,7 +113,7 @@ def described(symbol: Symbol) -> str:
         return f".. autofunction:: {symbol.path}\n"
     if not inspect.isclass(symbol.value):
         text = indent(converted(symbol.docstring), "   ")
-        return f".. py:data:: {symbol.path}\n   :canonical: {symbol.home}.{symbol.name}\n\n{text}\n"
+        return f".. py:data:: {symbol.name}\n   :module: {symbol.package}\n   :canonical: {symbol.home}.{symbol.name}\n\n{text}\n"
     call = "   :special-members: __call__\n" if "__call__" in getattr(symbol.value, "__abstractmethods__", ()) else ""
     own = "   :inherited-members: Distribution\n" if issubclass(symbol.value, Distribution) else ""
     return f".. autoclass:: {symbol.path}\n   :members:\n{call}{own}"

@@ -53,7 +53,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
     """Check that all is documented, and write the pages."""
     app.add_config_value("public_packages", list(PACKAGES), "env")
     app.add_config_value("write_pages", True, "env", types=bool)
-    app.connect("config-inited", lambda app, config: None)
     app.connect("builder-inited", _check)
     app.connect("builder-inited", _write)
     return {"parallel_read_safe": True}
