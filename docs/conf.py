@@ -8,7 +8,6 @@ import softhot
 sys.path.insert(0, str(Path(__file__).parent))  # for the extensions in pages
 
 project = "softhot"
-author = "the authors of softhot"
 version = release = softhot.__version__
 
 extensions = [
@@ -43,5 +42,5 @@ html_title = "softhot"
 html_static_path = ["_static"]
 html_css_files = ["style.css"]
 html_math_renderer = "mathml"
-html_show_sphinx = False
+html_show_copyright = html_show_sphinx = False
 html_copy_source = False

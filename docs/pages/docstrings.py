@@ -58,7 +58,8 @@ def _escaped(line: str) -> str:
 
 
 def _prepare(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-    lines[:] = prepared(lines)
+    # a property's first line is no type, though it may have a colon
+    lines[:] = [*([""] if what == "property" else []), *prepared(lines)]
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

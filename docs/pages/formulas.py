@@ -2,22 +2,54 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from docutils import nodes
 from latex2mathml.converter import convert
 from sphinx.application import Sphinx
+from sphinx.util.logging import getLogger
 
-__all__ = ["setup"]
+__all__ = ["mathml", "setup"]
+
+_LOG = getLogger(__name__)
+_OPERATOR = re.compile(r"\\operatorname\{([^}]*\\,[^}]*)\}")
+
+
+def mathml(latex: str, display: str) -> str:
+    """A formula, drawn "inline" or as a "block".
+
+    Raises:
+        ValueError: If it has a command that is not known.
+
+    Example:
+        >>> mathml("x^2", "inline").count("msup")
+        2
+    """
+    found = convert(
+        _OPERATOR.sub(r"\\mathrm{\1}", latex.replace(r"\arg\max", r"\operatorname{arg\,max}")), display=display
+    )
+    unknown = re.search(r">[^<]*(\\\w+)[^<]*<", found)
+    if unknown:
+        raise ValueError(f"{unknown[1]} of {latex!r} is not known; write it with other commands.")
+    return found
+
+
+def _drawn(node: nodes.math | nodes.math_block, display: str) -> str:
+    try:
+        return mathml(node.astext(), display)
+    except ValueError as error:
+        _LOG.warning("%s", error, location=node)
+        return ""
 
 
 def _inline(self: Any, node: nodes.math) -> None:
-    self.body.append(convert(node.astext(), display="inline"))
+    self.body.append(_drawn(node, "inline"))
     raise nodes.SkipNode
 
 
 def _block(self: Any, node: nodes.math_block) -> None:
-    self.body.append(f'<div class="formula">{convert(node.astext(), display="block")}</div>')
+    self.body.append(f'<div class="formula">{_drawn(node, "block")}</div>')
     raise nodes.SkipNode
 
 

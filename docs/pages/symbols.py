@@ -112,8 +112,8 @@ def described(symbol: Symbol) -> str:
     if inspect.isroutine(symbol.value):
         return f".. autofunction:: {symbol.path}\n"
     if not inspect.isclass(symbol.value):
-        text = indent(converted(symbol.docstring), "   ")
-        return f".. py:data:: {symbol.name}\n   :module: {symbol.package}\n   :canonical: {symbol.home}.{symbol.name}\n\n{text}\n"
+        options = f"   :module: {symbol.package}\n   :canonical: {symbol.home}.{symbol.name}\n"
+        return f".. py:data:: {symbol.name}\n{options}\n{indent(converted(symbol.docstring), '   ')}\n"
     call = "   :special-members: __call__\n" if "__call__" in getattr(symbol.value, "__abstractmethods__", ()) else ""
     own = "   :inherited-members: Distribution\n" if issubclass(symbol.value, Distribution) else ""
     return f".. autoclass:: {symbol.path}\n   :members:\n{call}{own}"
