@@ -14,6 +14,7 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "myst_parser",
+    "pages.blocks",
     "pages.docstrings",
     "pages.formulas",
     "pages.write",

@@ -13,7 +13,10 @@ from sphinx.util.logging import getLogger
 __all__ = ["mathml", "setup"]
 
 _LOG = getLogger(__name__)
-_OPERATOR = re.compile(r"\\operatorname\{([^}]*\\,[^}]*)\}")
+# what the converter does not know, in words that it knows
+_SPELT = ((r"\\arg\\max", r"\\operatorname{arg\\,max}"), (r"\\operatorname\{([^}]*\\,[^}]*)\}", r"\\mathrm{\1}"))
+_SPACE = '<mspace width="0.167em"/>'
+_FUNCTION = re.compile(r"(?<!<msub>)(?<!<msup>)(?<!<munder>)(<mi>(?:log|exp)</mi>)(?=<m(?!o))")  # log x, not logx
 
 
 def mathml(latex: str, display: str) -> str:
@@ -26,9 +29,9 @@ def mathml(latex: str, display: str) -> str:
         >>> mathml("x^2", "inline").count("msup")
         2
     """
-    found = convert(
-        _OPERATOR.sub(r"\\mathrm{\1}", latex.replace(r"\arg\max", r"\operatorname{arg\,max}")), display=display
-    )
+    for written, known in _SPELT:
+        latex = re.sub(written, known, latex)
+    found = _FUNCTION.sub(rf"\1{_SPACE}", convert(latex, display=display))
     unknown = re.search(r">[^<]*(\\\w+)[^<]*<", found)
     if unknown:
         raise ValueError(f"{unknown[1]} of {latex!r} is not known; write it with other commands.")

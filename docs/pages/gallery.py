@@ -42,7 +42,11 @@ def gallery() -> dict[str, str]:
     parts = [heading("Gallery"), "Each is a script of the folder ``examples``, run for this page.\n"]
     for name, title in SHOWN.items():
         script = EXAMPLES / f"{name}.py"
-        said = ast.get_docstring(ast.parse(script.read_text())) or ""
+        tree = ast.parse(script.read_text())
+        said, start = ast.get_docstring(tree) or "", tree.body[1].lineno
         parts += [heading(title, "-"), converted(said), f"\n``python examples/{name}.py`` prints\n"]
-        parts += [literal(printed[name]), f".. literalinclude:: ../../examples/{name}.py\n   :language: python\n"]
+        parts += [
+            literal(printed[name]),
+            f".. literalinclude:: ../../examples/{name}.py\n   :language: python\n   :lines: {start}-\n",
+        ]
     return {"gallery": "\n".join(parts)}
