@@ -259,9 +259,10 @@ def test_a_folder_is_not_written_over(tmp_path):
 
 
 class TestStudy:
-    PLAN = plan.plan(
-        dataclasses.replace(SMALL, epochs=1), ["reinmax", "gumbel-softmax"], ["jang", "concrete"], [0.5, 1.0], [0, 1]
+    GRID = plan.Grid(
+        {"estimator": ["reinmax", "gumbel-softmax"], "term": ["jang", "concrete"], "temperature": [0.5, 1.0]}
     )
+    PLAN = plan.plan(dataclasses.replace(SMALL, epochs=1), [GRID], [0, 1])
 
     def test_plan_has_every_pair_that_goes_together(self):
         arms = [config.arm for config in self.PLAN.runs if config.seed == 0]
@@ -279,7 +280,7 @@ class TestStudy:
 
     def test_plan_without_a_pair_is_refused(self):
         with pytest.raises(ValueError, match="go together: reinmax with concrete"):
-            plan.plan(SMALL, ["reinmax"], ["concrete"], [1.0], [0])
+            plan.plan(SMALL, [plan.Grid({"estimator": ["reinmax"], "term": ["concrete"]})], [0])
 
     def test_runs_are_recorded_once_and_found_again(self, tmp_path):
         two = plan.Plan(self.PLAN.runs[:2], self.PLAN.skipped)

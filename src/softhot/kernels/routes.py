@@ -21,9 +21,10 @@ from torch._C._functorch import (
 from torch.autograd import forward_ad
 from torch.nn import Parameter
 
-__all__ = ["again", "beside", "compiled", "front", "needs_gradient", "operator", "route", "unseen"]
+__all__ = ["FULL", "again", "beside", "compiled", "front", "needs_gradient", "operator", "repeats", "route", "unseen"]
 
 Route = Literal["direct", "operator", "reference"]
+FULL = (torch.float32, torch.float64)  # what kernels compute in
 _ORDINARY = (Tensor, Parameter)
 
 
@@ -85,6 +86,12 @@ def needs_gradient(*values: Tensor | float) -> bool:
             if type(x) is not float and isinstance(x, Tensor) and x.requires_grad:
                 return True
     return False
+
+
+def repeats(x: Tensor, over: Tensor) -> bool:
+    """Whether the rows of a tensor are beside those of another in turn, again and again, in a type of the kernels."""
+    same = x.dtype == over.dtype and x.dtype in FULL
+    return same and 0 < x.dim() <= over.dim() and x.shape == over.shape[over.dim() - x.dim() :] and x.numel() > 0
 
 
 def unseen(x: Tensor) -> bool:

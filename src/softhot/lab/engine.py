@@ -62,8 +62,8 @@ def execute(
 
     Example:
         >>> import tempfile
-        >>> from softhot.lab.plan import plan
-        >>> study = plan(Config(epochs=1), ["reinmax"], ["categorical"], [1.0], seeds=[0])
+        >>> from softhot.lab.plan import Grid, plan
+        >>> study = plan(Config(epochs=1), [Grid({"estimator": ["reinmax"], "term": ["categorical"]})], seeds=[0])
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     for record in execute(study, Path(folder), command="mine", workers=1):
         ...         print(record["arm"], record["seed"], record["elbo"] < record["log_likelihood"])
@@ -74,7 +74,7 @@ def execute(
     load(study.runs[0].data)  # a bad data set is an error now, not in every worker
     code = Code.here()
     with open_study(study, folder, command=command) as key:
-        done = {config: finished(folder, config) for config in study.runs}
+        done = {config: finished(folder, config, scored=study.scored) for config in study.runs}
         old = [record for record in done.values() if record is not None]
         waiting = [config for config, record in done.items() if record is None]
         if not mix_versions:
@@ -83,7 +83,9 @@ def execute(
         if waiting:
             workers = workers or cores()
             threads = max(1, cores() // workers) if scheduler is None else None
-            task = Task(folder.absolute(), key, None if mix_versions else code, threads, checkpoint_seconds)
+            task = Task(
+                folder.absolute(), key, None if mix_versions else code, threads, checkpoint_seconds, study.scored
+            )
             place = nullcontext(scheduler) if scheduler else local_cluster(min(workers, len(waiting)))
             with place as address:
                 yield from _carry_out(groups(waiting), address, task, watch)
@@ -143,13 +145,13 @@ def _round(
         except Exception as error:  # whatever the run raised
             yield group, [{"failed": config.arm, "id": config.id, "reason": str(error)} for config in group]
         else:
-            yield group, _kept(group, records, task.folder)
+            yield group, _kept(group, records, task)
 
 
-def _kept(group: _Group, records: list[dict[str, Any]], folder: Path) -> list[dict[str, Any]]:
+def _kept(group: _Group, records: list[dict[str, Any]], task: Task) -> list[dict[str, Any]]:
     for config, record in zip(group, records, strict=True):
-        if finished(folder, config) is None:  # the worker does not see the folder
-            keep(folder, config, record)
+        if finished(task.folder, config, scored=task.scored) is None:  # the worker does not see the folder
+            keep(task.folder, config, record, scored=task.scored)
     return records
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from softhot.lab import checkpoint
 from softhot.lab.config import Config
+from softhot.lab.devices import Process
 from softhot.lab.files import make_folder, read_json, write_csv, write_json
 from softhot.lab.pictures import prior_samples, reconstructions, save_grid
 from softhot.lab.training import Epoch, Run, Scores, evaluate, few
@@ -44,8 +45,14 @@ class Session:
     shape: tuple[int, int]
 
     @classmethod
-    def start(cls, config: Config, folder: Path, *, resume: bool = False) -> Session:
+    def start(cls, config: Config, folder: Path, *, resume: bool = False, process: Process | None = None) -> Session:
         """A new run, or one that goes on with the numbers that an uninterrupted one has.
+
+        Arguments:
+            config: the run.
+            folder: where to write.
+            resume: go on with the run in the folder.
+            process: which of several computes the run here; only the one that leads writes.
 
         Raises:
             ValueError: If the folder holds a run, or with `resume` none or another one; or the data cannot be read.
@@ -57,14 +64,19 @@ class Session:
             raise ValueError(f"{str(folder)!r} already holds a run; use --resume to go on, or another --out.")
         data = load(config.data)
         session = cls(folder, Run(config, prepare(data, config.binarise)), [], data.shape)
+        if process is not None:
+            process.take(session.run)
         if resume and not session.checkpoint.exists() and read_json(folder / "config.json") != config.to_json():
             raise ValueError(f"{str(folder)!r} holds another run, without a checkpoint; use another --out.")
         if resume and session.checkpoint.exists():
             checkpoint.restore(session.run, session.checkpoint)
             if session.run.epoch:
                 session.rows.extend(_rows(folder / "metrics.csv", session.run.epoch))
-        make_folder(folder)
-        write_json(folder / "config.json", config.to_json())
+        if process is not None:
+            process.wait()  # until all have looked at the folder
+        if process is None or process.leads:
+            make_folder(folder)
+            write_json(folder / "config.json", config.to_json())
         return session
 
     @property
@@ -109,6 +121,7 @@ class Session:
             watch(epoch)
         model, test, config = self.run.model, self.run.images.test, self.run.config
         scores = evaluate(self.run, test)
+        model.cpu()  # pictures are drawn there
         about = {"data": config.data, "binarise": config.binarise}
         write_json(self.folder / "scores.json", {**dataclasses.asdict(scores), **about})
         save_grid(self.folder / "reconstructions.png", reconstructions(model, few(test, 10)), self.shape)

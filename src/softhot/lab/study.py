@@ -1,8 +1,10 @@
 """The folder of a study: many runs, one record for each, from which it can be continued.
 
 The folder holds ``study.json``, ``runs/<id>.json`` (one record for each finished run, found again by a hash of its
-configuration), ``records.csv`` and ``report.html``; and while a study runs, ``unfinished/`` with the checkpoints of its
-runs, and a lock, as two studies at a time in one folder would do the same work twice.
+configuration), ``records.csv`` and ``report.html``. A study that a file declares has a copy of it in ``study.toml``. If
+there was anything to choose, ``candidates/`` holds what it was chosen from: a record without scores on the test images
+and the weights, for each run that was trained. While a study runs there are ``unfinished/``, with the checkpoints of
+its runs, and a lock, as two studies at a time in one folder would do the same work twice.
 """
 
 from __future__ import annotations
@@ -15,12 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from softhot.lab.config import Config
-from softhot.lab.files import make_folder, read_json, write_csv, write_json
+from softhot.lab.files import make_folder, read_json, write_csv, write_json, write_text
 from softhot.lab.plan import Plan
 from softhot.lab.provenance import Code
 from softhot.lab.record import table
 
-__all__ = ["check_code", "finished", "keep", "open_study", "records", "sees", "write_table"]
+__all__ = ["check_code", "finished", "keep", "open_study", "records", "sees", "weights", "write_table"]
+
+DECLARATION = "study.toml"
 
 
 @contextmanager
@@ -33,6 +37,8 @@ def open_study(study: Plan, folder: Path, *, command: str) -> Iterator[str]:
     from filelock import FileLock, Timeout
 
     make_folder(folder / "runs")
+    if not study.scored:
+        make_folder(folder / "candidates")
     lock = FileLock(folder / ".lock")
     try:
         lock.acquire(timeout=0)
@@ -44,13 +50,18 @@ def open_study(study: Plan, folder: Path, *, command: str) -> Iterator[str]:
         path = folder / "study.json"
         before = read_json(path) if path.exists() else None
         key = str(before["key"]) if isinstance(before, dict) and "key" in before else uuid.uuid4().hex
+        if study.declaration is not None:
+            write_text(folder / DECLARATION, study.declaration)
         about = {
             "key": key,
+            "title": study.title,
             "command": command,
+            "declaration": None if study.declaration is None else DECLARATION,
             **Code.here().to_json(),
             "python": platform.python_version(),
             "planned": len(study.runs),
             "skipped": list(study.skipped),
+            "choices": list(study.choices),
         }
         write_json(path, about)
         yield key
@@ -75,20 +86,22 @@ def records(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     return read_json(folder / "study.json"), [read_json(path) for path in sorted((folder / "runs").glob("*.json"))]
 
 
-def finished(folder: Path, config: Config) -> dict[str, Any] | None:
-    """The record of a run, if it is done.
+def finished(folder: Path, config: Config, *, scored: bool = True) -> dict[str, Any] | None:
+    """The record of a run, if it is done; of one that is at least trained, if it need not be scored.
 
     Raises:
         ValueError: If the file is broken, or is the record of something else.
     """
     path = _path(folder, config)
+    if not scored and not path.exists():
+        path = _path(folder, config, "candidates")
     if not path.exists():
         return None
     record = read_json(path)
     if (
         not isinstance(record, dict)
         or record.get("id") != config.id
-        or not {"arm", "gradient", "config"} <= record.keys()
+        or not {"arm", "config", "gradient" if scored else "valid_elbo"} <= record.keys()
     ):
         raise ValueError(f"{str(path)!r} is not the record of this run; remove it to make it anew.")
     return record
@@ -108,9 +121,14 @@ def check_code(folder: Path, found: Sequence[dict[str, Any]], code: Code) -> Non
         )
 
 
-def keep(folder: Path, config: Config, record: dict[str, Any]) -> None:
+def keep(folder: Path, config: Config, record: dict[str, Any], *, scored: bool = True) -> None:
     """Write the record of a run that is done."""
-    write_json(_path(folder, config), record)
+    write_json(_path(folder, config, "runs" if scored else "candidates"), record)
+
+
+def weights(folder: Path, config: Config) -> Path:
+    """Where the weights of a candidate are."""
+    return _path(folder, config, "candidates").with_suffix(".safetensors")
 
 
 def write_table(folder: Path, found: Sequence[dict[str, Any]]) -> None:
@@ -118,5 +136,5 @@ def write_table(folder: Path, found: Sequence[dict[str, Any]]) -> None:
     write_csv(folder / "records.csv", table(found))
 
 
-def _path(folder: Path, config: Config) -> Path:
-    return folder / "runs" / f"{config.id}.json"
+def _path(folder: Path, config: Config, part: str = "runs") -> Path:
+    return folder / part / f"{config.id}.json"

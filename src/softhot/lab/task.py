@@ -8,6 +8,7 @@ disk, hands back the record alone, and a run that it loses starts anew.
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,10 +17,11 @@ from typing import Any
 
 import torch
 
+from softhot.lab import checkpoint
 from softhot.lab.config import Config
 from softhot.lab.provenance import Code
-from softhot.lab.record import Trial
-from softhot.lab.study import finished, keep, sees
+from softhot.lab.record import Trial, score_candidate
+from softhot.lab.study import finished, keep, sees, weights
 from softhot.lab.training import Epoch, Run
 from softhot.lab.unfinished import Unfinished
 
@@ -37,7 +39,7 @@ class Progress:
         arm: what it is called.
         seed: of the run.
         step: how many steps are done.
-        steps: how many there are.
+        steps: how many there are; where seconds end the run, how many there will be at this pace.
     """
 
     id: str
@@ -57,6 +59,7 @@ class Task:
         code: what the worker must run; anything if not given.
         threads: that PyTorch uses; as the worker was started if not given.
         checkpoint_seconds: between the checkpoints of a run.
+        scored: whether the test images are looked at; if not, the weights are kept for that.
     """
 
     folder: Path
@@ -64,6 +67,7 @@ class Task:
     code: Code | None
     threads: int | None
     checkpoint_seconds: float
+    scored: bool = True
 
 
 class Unfit(ValueError):
@@ -107,26 +111,39 @@ def _check(worker: Any, task: Task) -> None:
 
 def _record(config: Config, task: Task, place: Path | None, report: Callable[[Run], bool]) -> dict[str, Any]:
     if place is None:
-        return _train(config, None, task.checkpoint_seconds, report)
-    record = finished(place, config)
+        trial, epochs = _train(config, task, None, report)
+        return trial.record(epochs)
+    record = finished(place, config, scored=task.scored)
     if record is None:
         kept = Unfinished(place, config.id)
-        record = _train(config, kept, task.checkpoint_seconds, report)
-        keep(place, config, record)
+        record = _made(config, task, place, kept, report)
+        keep(place, config, record, scored=task.scored)
         kept.remove()
     return record
 
 
-def _train(config: Config, kept: Unfinished | None, seconds: float, report: Callable[[Run], bool]) -> dict[str, Any]:
-    trial, epochs = _begin(config, kept)
-    due = time.monotonic() + seconds
+def _made(config: Config, task: Task, place: Path, kept: Unfinished, report: Callable[[Run], bool]) -> dict[str, Any]:
+    candidate = finished(place, config, scored=False)
+    if candidate is not None and weights(place, config).exists():
+        return score_candidate(config, weights(place, config), candidate)
+    trial, epochs = _train(config, task, kept, report)
+    if not task.scored and math.isfinite(epochs[-1].valid_elbo):
+        checkpoint.save(trial.run, weights(place, config))
+    return trial.record(epochs)
+
+
+def _train(
+    config: Config, task: Task, kept: Unfinished | None, report: Callable[[Run], bool]
+) -> tuple[Trial, list[Epoch]]:
+    trial, epochs = _begin(config, task.scored, kept)
+    due = time.monotonic() + task.checkpoint_seconds
 
     def pause() -> None:
         nonlocal due
         wanted = report(trial.run)
         if kept is not None and (not wanted or time.monotonic() >= due):
             kept.save(trial.run, epochs)
-            due = time.monotonic() + seconds
+            due = time.monotonic() + task.checkpoint_seconds
         if not wanted:
             raise Abandoned
 
@@ -134,17 +151,17 @@ def _train(config: Config, kept: Unfinished | None, seconds: float, report: Call
     for epoch in trial.run.epochs(pause):
         epochs.append(epoch)
         pause()
-    return trial.record(epochs)
+    return trial, epochs
 
 
-def _begin(config: Config, kept: Unfinished | None) -> tuple[Trial, list[Epoch]]:
-    trial = Trial.begin(config)
+def _begin(config: Config, scored: bool, kept: Unfinished | None) -> tuple[Trial, list[Epoch]]:
+    trial = Trial.begin(config, scored=scored)
     if kept is None:
         return trial, []
     try:
         return trial, kept.restore(trial.run)
     except ValueError:
-        return Trial.begin(config), []
+        return Trial.begin(config, scored=scored), []
 
 
 class _Reporter:
@@ -161,7 +178,7 @@ class _Reporter:
             return True
         self.due = time.monotonic() + _REPORT_SECONDS
         config = run.config
-        progress = Progress(config.id, config.arm, config.seed, run.step, run.steps)
+        progress = Progress(config.id, config.arm, config.seed, run.step, run.expected)
         self.worker.log_event(self.topic, dataclasses.astuple(progress))
         state = self.worker.state.tasks.get(self.task)
         return self.worker.status.name == "running" and state is not None and state.state == "executing"
