@@ -35,7 +35,7 @@ from softhot.lab.unfinished import Unfinished
 
 SMALL = Config(hidden=(16,), epochs=1, latents=2, classes=3, estimator="reinmax")
 SOFTHOT = [sys.executable, "-c", "import sys; from softhot.cli import main; sys.exit(main())"]
-PATIENCE = 120  # seconds after which a process that does nothing is given up
+PATIENCE = 400  # seconds after which a process that does nothing is given up
 
 
 @pytest.fixture(autouse=True)
@@ -70,7 +70,7 @@ class TestRealProcesses:
     """Images from a file: workers start faster without scikit-learn."""
 
     ARGUMENTS = ("compare", "--data", "images.npy", "--estimator", "reinmax", "straight-through", "--temperature", "1")
-    ARGUMENTS += ("--term", "categorical", "--seeds", "2", "--epochs", "24", "--latents", "2", "--classes", "3")
+    ARGUMENTS += ("--term", "categorical", "--seeds", "2", "--epochs", "40", "--latents", "2", "--classes", "3")
     ARGUMENTS += ("--hidden", "16", "--batch-size", "20", "--checkpoint-every", "0.002")
 
     @pytest.fixture(autouse=True)
