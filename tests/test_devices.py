@@ -132,6 +132,12 @@ def test_one_process_in_one_part_has_the_numbers_of_a_run_without_devices():
     assert trained(config, few_images(), process())[0] == trained(config, few_images())[0]
 
 
+def test_processes_cannot_end_by_the_clock():
+    run = Run(dataclasses.replace(SMALL, epochs=None, budget_seconds=1.0), few_images())
+    with pytest.raises(ValueError, match=r"budget_seconds=1 .* use epochs=20"):
+        process(count=2).take(run)
+
+
 @pytest.mark.parametrize(("precision", "digits"), [("bf16-mixed", 8), ("16-mixed", 11)])
 def test_half_precision_is_that_of_the_products_alone(precision, digits):
     config = dataclasses.replace(SMALL, estimator="exact")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import csv
 import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,26 +32,26 @@ def read(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         ValueError: If the folder holds neither a study nor a run, or the files of a single run are broken.
     """
     paths = sorted((folder / "runs").glob("*.json"))
-    about_file = folder / "study.json"
-    if not paths and not about_file.exists():
+    description = folder / "study.json"
+    if not paths and not description.exists():
         return {}, [_single(folder)]
-    study: dict[str, Any] = {}
-    records, damaged = [], []
-    for path in [about_file, *paths]:
-        try:
-            found = read_json(path)
-        except ValueError:
-            found = None
-        if path == about_file and isinstance(found, dict):
-            study = found
-        elif path != about_file and _is_record(found):
-            records.append(found)
-        else:
-            damaged.append(str(path.relative_to(folder)))
+    contents = {path.relative_to(folder).as_posix(): _content(path) for path in paths}
+    damaged = [name for name, content in contents.items() if not _is_record(content)]
+    study = _content(description)
+    if not isinstance(study, dict):
+        study, damaged = {}, [description.name, *damaged]
     declared = folder / "study.toml"
     if declared.exists():
         study["toml"] = declared.read_text(encoding="utf-8", errors="replace")
-    return {**study, "damaged": damaged}, records
+    return {**study, "damaged": damaged}, [content for content in contents.values() if _is_record(content)]
+
+
+def _content(path: Path) -> Any:
+    """What a JSON file holds; None if it is missing or broken."""
+    try:
+        return read_json(path)
+    except ValueError:
+        return None
 
 
 def _is_record(found: Any) -> bool:
@@ -62,7 +61,8 @@ def _is_record(found: Any) -> bool:
     curve = found.get("curve") or []
     if not isinstance(curve, list) or not all(isinstance(row, dict) and "epoch" in row for row in curve):
         return False
-    return isinstance(found.get("config"), dict) and isinstance(found.get("unbiased"), bool)
+    kinds = {"config": dict, "unbiased": bool, "seed": int, "temperature": float | int | None}
+    return all(isinstance(found.get(name), kind) for name, kind in kinds.items())
 
 
 def _single(folder: Path) -> dict[str, Any]:
@@ -73,12 +73,13 @@ def _single(folder: Path) -> dict[str, Any]:
         )
     config = Config.from_json(read_json(folder / "config.json"))
     curve = _curve(folder / "metrics.csv")
-    scores: Mapping[str, Any] = read_json(folder / "scores.json") if (folder / "scores.json").exists() else {}
+    scores = read_json(folder / "scores.json") if (folder / "scores.json").exists() else {}
+    objective, elbo = scores.get("objective"), scores.get("elbo")
     return {
+        **scores,
         **about(config),
         "data": f"{config.data}, binarised: {config.binarise}",
-        **{name: scores.get(name) for name in ("objective", "elbo", "iwae", "log_likelihood")},
-        "gap": scores["objective"] - scores["elbo"] if scores else None,
+        "gap": None if objective is None or elbo is None else objective - elbo,
         "valid_elbo": curve[-1]["valid_elbo"] if curve else None,
         "seconds": math.fsum(row["seconds"] for row in curve),
         "evaluations": math.fsum(row["evaluations"] for row in curve),

@@ -122,6 +122,9 @@ def _round(
     Raises:
         _Lost: If it is not.
     """
+    from distributed import CancelledError
+    from distributed.comm.core import CommClosedError
+
     inbox: SimpleQueue[Any] = SimpleQueue()
     client.subscribe_topic(task.key, lambda event: inbox.put(Progress(*event[1])))
     futures = {client.submit(carry_out, group, task, pure=False): group for group in waiting}
@@ -133,12 +136,16 @@ def _round(
             watch(arrived)
             continue
         group = futures.pop(arrived)
-        if arrived.status == "cancelled":
-            raise _Lost
-        error = arrived.exception()
-        if isinstance(error, Unfit | Unwritable):
-            raise error
-        yield group, _failed(group, error) if error else _kept(group, arrived.result(), task)
+        try:
+            records = arrived.result()
+        except (CancelledError, CommClosedError) as error:
+            raise _Lost from error
+        except (Unfit, Unwritable):
+            raise
+        except Exception as error:  # whatever the run raised
+            yield group, [{"failed": config.arm, "id": config.id, "reason": str(error)} for config in group]
+        else:
+            yield group, _kept(group, records, task)
 
 
 def _kept(group: _Group, records: list[dict[str, Any]], task: Task) -> list[dict[str, Any]]:
@@ -146,10 +153,6 @@ def _kept(group: _Group, records: list[dict[str, Any]], task: Task) -> list[dict
         if finished(task.folder, config, scored=task.scored) is None:  # the worker does not see the folder
             keep(task.folder, config, record, scored=task.scored)
     return records
-
-
-def _failed(group: _Group, error: BaseException) -> list[dict[str, Any]]:
-    return [{"failed": config.arm, "id": config.id, "reason": str(error)} for config in group]
 
 
 class _Lost(Exception):
