@@ -79,12 +79,19 @@ def again(
 
 
 def needs_gradient(*values: Tensor | float) -> bool:
-    """Whether autograd records what is done with them."""
+    """Whether autograd records what is done with them, or with what they are mapped from."""
     if torch.is_grad_enabled():
         for x in values:
-            if type(x) is not float and isinstance(x, Tensor) and x.requires_grad:
+            if type(x) is not float and isinstance(x, Tensor) and (x.requires_grad or _mapped_from(x).requires_grad):
                 return True
     return False
+
+
+def _mapped_from(x: Tensor) -> Tensor:
+    if not torch.compiler.is_compiling():
+        while is_functorch_wrapped_tensor(x):
+            x = get_unwrapped(x)
+    return x
 
 
 def unseen(x: Tensor) -> bool:

@@ -84,7 +84,9 @@ def with_gradient_of(value: Tensor, surrogate: Tensor) -> Tensor:
 
 
 class _Replace(torch.autograd.Function):
-    generate_vmap_rule = True
+    @staticmethod
+    def vmap(info: Any, dims: Any, *pair: Tensor) -> tuple[Tensor, int]:
+        return with_gradient_of(*(front(info, dim, x) for dim, x in zip(dims, pair, strict=True))), 0
 
     @staticmethod
     def forward(value: Tensor, surrogate: Tensor) -> Tensor:

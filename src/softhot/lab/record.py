@@ -16,10 +16,11 @@ from softhot.lab.config import Config
 from softhot.lab.files import jsonable
 from softhot.lab.gradients import measure, reference
 from softhot.lab.targets import VaeTarget
+from softhot.lab.together import Together
 from softhot.lab.training import Epoch, Run, evaluate, few
 from softhot.problems.data import Binarised, ImageData, load, prepare
 
-__all__ = ["Trial", "run_one", "table"]
+__all__ = ["Trial", "run_one", "run_together", "table"]
 
 GRADIENT_IMAGES = 16
 GRADIENT_DRAWS = 64
@@ -50,16 +51,26 @@ class Trial:
         Raises:
             ValueError: If the data cannot be read.
         """
-        data, images = _images(config.data, config.binarise)
-        run = Run(config, images)
-        x = few(images.test, GRADIENT_IMAGES)
-        return cls(run, data, x, *_gradient(run, x))
+        return cls.begin_all([config])[0]
 
-    def record(self, epochs: Sequence[Epoch]) -> dict[str, Any]:
-        """What is kept of the run when it is trained, given its epochs."""
+    @classmethod
+    def begin_all(cls, configs: Sequence[Config]) -> list[Trial]:
+        """Runs of one group of :func:`softhot.lab.together.together` at their fresh weights; errors as of begin."""
+        data, images = _images(configs[0].data, configs[0].binarise)
+        runs = [Run(config, images) for config in configs]
+        x = few(images.test, GRADIENT_IMAGES)
+        return [cls(run, data, x, *found) for run, found in zip(runs, _gradients(runs, x), strict=True)]
+
+    def record(self, epochs: Sequence[Epoch], end: dict[str, Any] | None = None) -> dict[str, Any]:
+        """What is kept of the run when it is trained.
+
+        Arguments:
+            epochs: of its training.
+            end: the gradient at the trained weights; measured if not given.
+        """
         run, config = self.run, self.run.config
         scores = evaluate(run, run.images.test)
-        end, _ = _gradient(run, self.x)
+        end = _gradients([run], self.x)[0][0] if end is None else end
         kind = estimator(config.estimator)
         record = {
             "id": config.id,
@@ -95,8 +106,20 @@ class Trial:
 
 def run_one(config: Config) -> dict[str, Any]:
     """Train, evaluate and measure one model; the record of it."""
-    trial = Trial.begin(config)
-    return trial.record(list(trial.run.epochs()))
+    return run_together([config])[0]
+
+
+def run_together(configs: Sequence[Config]) -> list[dict[str, Any]]:
+    """Train, evaluate and measure the runs of one group of :func:`softhot.lab.together.together`; their records."""
+    trials = Trial.begin_all(configs)
+    runs = [trial.run for trial in trials]
+    if len(runs) == 1:
+        return [trials[0].record(list(runs[0].epochs()))]
+    epochs = list(Together(runs).epochs())
+    ends = _gradients(runs, trials[0].x)
+    return [
+        trial.record(own, end) for trial, own, (end, _) in zip(trials, zip(*epochs, strict=True), ends, strict=True)
+    ]
 
 
 def table(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -113,11 +136,19 @@ def table(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return rows
 
 
-def _gradient(run: Run, x: torch.Tensor) -> tuple[dict[str, Any], str]:
-    target = VaeTarget(run.model, x, run.config.make_term())
-    truth = reference(target)
-    found = measure(target, run.learner.at(run.temperature), truth, draws=GRADIENT_DRAWS, seed=run.config.seed)
-    return {part: dataclasses.asdict(value) for part, value in found.parts.items()}, truth.how
+def _gradients(runs: Sequence[Run], x: torch.Tensor) -> list[tuple[dict[str, Any], str]]:
+    """The quality of every run's gradient, and how the true one is known."""
+    targets = [VaeTarget(run.model, x, run.config.make_term()) for run in runs]
+    truths = [reference(target) for target in targets]
+    if len(runs) > 1:
+        found = Together(runs).measure(x, truths, draws=GRADIENT_DRAWS)
+    else:
+        own, seed = runs[0].learner.at(runs[0].temperature), runs[0].config.seed
+        found = [measure(targets[0], own, truths[0], draws=GRADIENT_DRAWS, seed=seed).parts]
+    return [
+        ({part: dataclasses.asdict(value) for part, value in parts.items()}, truth.how)
+        for parts, truth in zip(found, truths, strict=True)
+    ]
 
 
 @lru_cache(maxsize=2)

@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -24,6 +25,7 @@ from softhot.problems.vae import CategoricalVAE
 
 __all__ = ["Epoch", "Run", "Scores", "evaluate", "few", "objective_of"]
 
+_T = TypeVar("_T")
 ENUMERABLE = 2**14  # configurations up to which the exact log-likelihood is reported
 
 
@@ -116,7 +118,7 @@ class Run:
         """How many epochs are finished."""
         return self.step // self.per_epoch
 
-    def objective(self, temperature: float) -> Objective:
+    def objective(self, temperature: float | Tensor) -> Objective:
         """What is maximised, at a temperature, with what the estimator has learned so far."""
         return Objective(self.learner.at(temperature), self.config.make_term())
 
@@ -131,7 +133,9 @@ class Run:
         while self.step % self.per_epoch:
             self.train_step()
         return self.finish_epoch(
-            evaluate_elbo(self.model, self.objective(self.temperature), self.images.valid, stream(0, "validation"))
+            evaluate_elbo(
+                self.model, self.objective(self.temperature), self.images.valid, stream(0, "validation")
+            ).item()
         )
 
     def train_step(self) -> None:
@@ -196,9 +200,7 @@ def few(images: Tensor, count: int) -> Tensor:
     return images[torch.linspace(0, len(images) - 1, min(count, len(images))).long()]
 
 
-def objective_of(
-    model: CategoricalVAE, objective: Callable[..., Tensor], x: Tensor, generator: torch.Generator
-) -> Tensor:
+def objective_of(model: CategoricalVAE, objective: Callable[..., _T], x: Tensor, generator: torch.Generator) -> _T:
     """The objective of every image, in nats; that of its ``learn`` is the same, and the estimator learns."""
     return objective(model.log_likelihood(x), model.posterior(x), model.prior, generator=generator)
 
@@ -206,14 +208,14 @@ def objective_of(
 @torch.no_grad()
 def evaluate_elbo(
     model: CategoricalVAE, objective: Objective, images: Tensor, generator: torch.Generator, samples: int = 4
-) -> float:
+) -> Tensor:
     """The mean discrete ELBO of images, in nats per image."""
-    total = 0.0
+    sums = []
     for x in images.split(500):
         posterior = objective.posterior(model.posterior(x))
         bound = elbo(model.log_likelihood(x), posterior, model.prior, samples=samples, generator=generator)
-        total += bound.sum().item()
-    return total / len(images)
+        sums.append(bound.sum())
+    return torch.stack(sums).double().sum() / len(images)
 
 
 @torch.no_grad()

@@ -23,6 +23,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from softhot.estimators import Integrand
+from softhot.kernels.routes import unseen
 
 __all__ = ["CategoricalVAE"]
 
@@ -92,7 +93,7 @@ class CategoricalVAE(nn.Module):
         Raises:
             ValueError: If a pixel is neither 0 nor 1, unless the model was made with ``grey=True``.
         """
-        if not self.grey and not ((x == 0) | (x == 1)).all():
+        if not self.grey and not unseen(x) and not ((x == 0) | (x == 1)).all():
             raise ValueError(
                 f"the Bernoulli likelihood is one of pixels that are 0 or 1, and these run from {x.min().item():g} to "
                 f"{x.max().item():g}; binarise them, or ask for CategoricalVAE(..., grey=True) by name."
@@ -100,7 +101,7 @@ class CategoricalVAE(nn.Module):
 
         def function(z: Tensor) -> Tensor:
             logits = self._decode_once(z)
-            return (x * logits).sum(-1) - nn.functional.softplus(logits).sum(-1)
+            return _inner(x, logits) - nn.functional.softplus(logits).sum(-1)
 
         return function
 
@@ -111,6 +112,13 @@ class CategoricalVAE(nn.Module):
                 z = z.narrow(dimension, 0, 1)
         logits: Tensor = self.decoder(z.flatten(-2))
         return logits
+
+
+def _inner(x: Tensor, logits: Tensor) -> Tensor:
+    """The sum of the products of pixels and logits; of logits that a batch of images shares, as one product."""
+    if x.dim() == 2 and logits.dim() > 2 and logits.shape[-2] == 1:
+        return logits.squeeze(-2) @ x.mT
+    return (x * logits).sum(-1)
 
 
 def _perceptron(widths: Sequence[int]) -> nn.Sequential:
