@@ -7,7 +7,12 @@ import sys
 
 import pytest
 
+import softhot
 from softhot.cli import main
+from softhot.estimators import ESTIMATORS
+from softhot.kl import TERMS
+from softhot.problems import PROBLEMS
+from softhot.problems.data import DATA
 
 PROBS = ["--probs", "0.5", "0.25", "0.125", "0.125"]
 TINY = ["--epochs", "1", "--latents", "2", "--classes", "2", "--hidden", "8"]
@@ -217,7 +222,7 @@ def test_control_c_keeps_the_descents_that_are_done(capsys, monkeypatch, tmp_pat
         (["train", "--resume"], "no run to resume"),
         (["certify", "zgr", "--draws", "9"], "draws=9 are too few"),
         (["compare", "--estimator", "reinmax", "--term", "concrete"], "go together"),
-        (["compare", "--seeds", "0"], "--seeds 0"),
+        (["compare", "--seeds", "0"], "seeds = 0"),
         (["train", "--baseline", "learnt"], "did you mean 'learned'"),
         (["train", "--control-learning-rate", "0"], "control_learning_rate=0.0"),
         (["train", "--keep-every", "0"], "--keep-every 0"),
@@ -378,3 +383,26 @@ def test_import_is_light():
     code = f"import sys, softhot; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_version_is_printed(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"softhot {softhot.__version__}\n"
+
+
+def test_everything_with_a_name_is_listed_on_a_line(capsys):
+    assert main(["list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for name in [*ESTIMATORS, *TERMS, *PROBLEMS, *DATA]:
+        assert any(line.split()[0] == name and len(line.split()) > 3 for line in lines), name
+    assert main(["list", "data"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1 + len(DATA)
+
+
+def test_a_shell_can_complete_commands(monkeypatch, capsys):
+    monkeypatch.setenv("_SOFTHOT_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", "softhot en")
+    monkeypatch.setenv("COMP_CWORD", "1")
+    with pytest.raises(SystemExit):
+        main([])
+    assert capsys.readouterr().out.split() == ["entropy"]

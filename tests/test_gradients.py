@@ -92,7 +92,7 @@ def distances(case, noise=0.0, count=48):
         truth = Truth(case.truth)
         if noise:
             blocks = Normal(case.truth, 0 * case.shift, noise).draws(BLOCKS, generator)
-            truth = Truth(blocks.mean(0), blocks)
+            truth = Truth.of_blocks(blocks)
         found.append(quality(case.draws(count, generator), truth))
     return {
         name: [abs(getattr(one, name) - known[name]) / getattr(one, f"{name}_se") for one in found] for name in MEASURES
@@ -125,7 +125,7 @@ def test_a_noisy_truth_is_allowed_for():
     squares, z = [], []
     for _ in range(150):
         blocks = noisy.draws(BLOCKS, generator)
-        found = quality(WIDE.draws(64, generator), Truth(blocks.mean(0), blocks))
+        found = quality(WIDE.draws(64, generator), Truth.of_blocks(blocks))
         squares.append(found.mse - found.variance)
         z.append(found.bias_z)
     expected = torch.tensor(squares, dtype=torch.float64)
@@ -192,3 +192,13 @@ def test_references_agree_and_biased_estimators_show(images):
     close = biased["encoder"]
     assert abs(apart.bias - close.bias) < 6 * math.hypot(apart.bias_se, close.bias_se)
     assert apart.truth_se > 0
+
+
+def test_a_block_left_out_is_as_if_it_had_never_been_drawn():
+    blocks = torch.randn(7, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(3)) + 2
+    truth = Truth.of_blocks(blocks)
+    assert truth.variance == pytest.approx(blocks.var(0).sum().item() / 7)
+    for i, other in enumerate(truth.others):
+        rest = Truth.of_blocks(torch.cat([blocks[:i], blocks[i + 1 :]]))
+        assert torch.allclose(other.gradient, rest.gradient)
+        assert other.variance == pytest.approx(rest.variance)

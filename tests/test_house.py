@@ -24,3 +24,10 @@ def test_imports_go_leftwards():
     assert {room for room, _ in found} <= set(ROOMS)
     wrong = {(room, other) for room, other in found if ROOMS.index(other) > ROOMS.index(room)}
     assert not wrong
+
+
+def test_every_file_that_says_the_version_says_the_same():
+    root, version = Path(__file__).parent.parent, softhot.__version__
+    assert f'\nversion = "{version}"\n' in (root / "pyproject.toml").read_text()
+    assert f"\nversion: {version}\n" in (root / "CITATION.cff").read_text()
+    assert f"\n## {version}" in (root / "CHANGELOG.md").read_text()

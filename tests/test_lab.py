@@ -80,14 +80,17 @@ def test_a_resumed_run_has_the_numbers_of_an_uninterrupted_one(tmp_path, setting
     whole = Session.start(config, tmp_path / "whole")
     expected = whole.train()
 
-    def stop(epoch):
-        if epoch.epoch == 2:
+    broken = Session.start(config, tmp_path / "broken")
+    middle = 2 * whole.run.per_epoch + 5
+
+    def stop():
+        if broken.run.step == middle:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        Session.start(config, tmp_path / "broken").train(stop)
+        broken.train(pause=stop, checkpoint_every=0)
     resumed = Session.start(config, tmp_path / "broken", resume=True)
-    assert resumed.run.epoch == 2
+    assert resumed.run.step == middle
     assert resumed.train() == expected
     for one, other in ((resumed.run.model, whole.run.model), (resumed.run.learner.control, whole.run.learner.control)):
         for ours, theirs in zip(one.state_dict().values(), other.state_dict().values(), strict=True):
@@ -256,9 +259,10 @@ def test_a_folder_is_not_written_over(tmp_path):
 
 
 class TestStudy:
-    PLAN = plan.plan(
-        dataclasses.replace(SMALL, epochs=1), ["reinmax", "gumbel-softmax"], ["jang", "concrete"], [0.5, 1.0], [0, 1]
+    GRID = plan.Grid(
+        {"estimator": ["reinmax", "gumbel-softmax"], "term": ["jang", "concrete"], "temperature": [0.5, 1.0]}
     )
+    PLAN = plan.plan(dataclasses.replace(SMALL, epochs=1), [GRID], [0, 1])
 
     def test_plan_has_every_pair_that_goes_together(self):
         arms = [config.arm for config in self.PLAN.runs if config.seed == 0]
@@ -276,7 +280,7 @@ class TestStudy:
 
     def test_plan_without_a_pair_is_refused(self):
         with pytest.raises(ValueError, match="go together: reinmax with concrete"):
-            plan.plan(SMALL, ["reinmax"], ["concrete"], [1.0], [0])
+            plan.plan(SMALL, [plan.Grid({"estimator": ["reinmax"], "term": ["concrete"]})], [0])
 
     def test_runs_are_recorded_once_and_found_again(self, tmp_path):
         two = plan.Plan(self.PLAN.runs[:2], self.PLAN.skipped)

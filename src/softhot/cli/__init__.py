@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        status = app(args=given or ["--help"], standalone_mode=False)
+        status = app(args=given or ["--help"], prog_name="softhot", standalone_mode=False)
     except typer.TyperException as error:
         return _refuse(error.format_message())
     except ValueError as error:

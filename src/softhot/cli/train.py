@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +12,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from softhot.cli import options
 from softhot.lab.config import Config
-from softhot.lab.single import Session
+from softhot.lab.devices import ACCELERATORS, Devices, Process
+from softhot.lab.single import MINUTES, Session
+from softhot.lab.tensorboard import Events
 from softhot.lab.training import Epoch
 
 __all__ = ["train"]
@@ -40,11 +43,21 @@ def train(
     control_learning_rate: options.ControlLearningRate = 3e-2,
     batch_size: options.BatchSize = 100,
     epochs: options.Epochs = None,
+    precision: options.Precision = "32",
+    devices: Annotated[int, typer.Option(help="Devices, each with its share of every batch.")] = 1,
+    accelerator: Annotated[str, typer.Option(help=f"What a device is: {', '.join(ACCELERATORS)}.")] = "cpu",
+    accumulate: Annotated[int, typer.Option(help="Parts that a device computes its share in, to save memory.")] = 1,
     seed: Annotated[int, typer.Option(help="Seed of weights, order and noise.")] = 0,
     out: options.Out = None,
     keep_every: Annotated[
         int | None, typer.Option(help="Epochs between checkpoints that are kept, for softhot gradients --run.")
     ] = None,
+    checkpoint_every: Annotated[
+        float, typer.Option(help="Minutes between checkpoints within an epoch; every epoch ends with one.")
+    ] = MINUTES,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write TensorBoard's event file of curves and pictures as well.")
+    ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
 ) -> None:
     """Train one categorical VAE, and write its metrics, checkpoint and pictures."""
@@ -67,26 +80,66 @@ def train(
         optimiser=optimiser,
         learning_rate=learning_rate,
         control_learning_rate=control_learning_rate,
+        precision=precision,
         batch_size=batch_size,
         epochs=epochs,
         seed=seed,
     )
     if keep_every is not None and keep_every < 1:
         raise ValueError(f"--keep-every {keep_every} keeps nothing; use --keep-every 1 or more, or leave it out.")
-    folder = out or Path("results") / f"train-{Path(data).name}-{config.estimator}-{config.term}-{seed}"
-    session = Session.start(config, folder, resume=resume)
+    if not checkpoint_every >= 0:
+        raise ValueError(f"--checkpoint-every {checkpoint_every:g} is no time; use --checkpoint-every 5, for example.")
+    work = partial(
+        _fit,
+        config,
+        out or Path("results") / f"train-{Path(data).name}-{config.estimator}-{config.term}-{seed}",
+        resume=resume,
+        keep_every=keep_every,
+        checkpoint_every=checkpoint_every,
+        tensorboard=tensorboard,
+    )
+    chosen = Devices(devices, accelerator, accumulate)
+    if chosen == Devices():
+        work(None)
+    else:
+        chosen.launch(work)
+
+
+def _fit(
+    config: Config,
+    folder: Path,
+    process: Process | None,
+    *,
+    resume: bool,
+    keep_every: int | None,
+    checkpoint_every: float,
+    tensorboard: bool,
+) -> None:
+    events = Events(folder) if tensorboard else None
+    session = Session.start(config, folder, resume=resume, process=process)
+    if process is not None and not process.leads:
+        return process.follow(session.run)
     console = Console()
     bounds = config.objective(config.temperature).bounds
     console.print(f"{config.arm}: the objective bounds {bounds or 'nothing'}", highlight=False)
+    if events is not None:
+        events.start(session.rows)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as progress:
-        bar = progress.add_task("training", total=config.epochs, completed=session.run.epoch)
+        bar = progress.add_task("training", total=session.run.steps, completed=session.run.step)
+
+        def pause() -> None:
+            progress.update(bar, completed=session.run.step)
 
         def watch(epoch: Epoch) -> None:
-            text = f"objective {epoch.objective:8.3f}  discrete ELBO (valid) {epoch.valid_elbo:8.3f}"
-            progress.update(bar, completed=epoch.epoch, description=text)
+            text = f"epoch {epoch.epoch}: objective {epoch.objective:.3f}, discrete ELBO (valid) {epoch.valid_elbo:.3f}"
+            progress.update(bar, completed=session.run.step, description=text)
+            if events is not None:
+                events.add(epoch)
 
-        scores = session.train(watch, keep_every=keep_every)
+        scores = session.train(watch, pause=pause, keep_every=keep_every, checkpoint_every=checkpoint_every)
+    if events is not None:
+        events.finish()
     exact = "" if scores.log_likelihood is None else f", exact log-likelihood {scores.log_likelihood:.3f}"
     console.print(
         f"test, nats per image: objective {scores.objective:.3f}, discrete ELBO {scores.elbo:.3f}, "
@@ -95,4 +148,8 @@ def train(
         soft_wrap=True,
     )
     grey = "; grey pixels have no log-likelihood: these are cross-entropies" if session.run.model.grey else ""
-    console.print(f"data {data}, binarised by {binarise!r}{grey}; written to {folder}", highlight=False, soft_wrap=True)
+    console.print(
+        f"data {config.data}, binarised by {config.binarise!r}{grey}; written to {folder}",
+        highlight=False,
+        soft_wrap=True,
+    )

@@ -7,7 +7,6 @@ side: a program may change its imports one at a time.
 from __future__ import annotations
 
 import itertools
-import math
 from typing import Any
 
 import torch
@@ -25,6 +24,7 @@ from softhot.distributions.relaxed import (
 )
 from softhot.functional.mass import log_mass
 from softhot.functional.relaxed import relaxed_kl
+from softhot.kernels.divergence import divergence
 
 __all__ = ["categorical_kl", "kl_divergence"]
 
@@ -39,12 +39,7 @@ def categorical_kl(logits: Tensor, prior_logits: Tensor) -> Tensor:
         >>> categorical_kl(torch.tensor([0.0, -torch.inf]), torch.zeros(2))
         tensor(0.6931)
     """
-    log_q, log_p = torch.broadcast_tensors(logits.log_softmax(-1), prior_logits.log_softmax(-1))
-    possible, allowed = log_q != -math.inf, log_p != -math.inf  # NaN counts, to be seen in the result
-    both = possible & allowed
-    ratio = torch.where(both, log_q, 0.0) - torch.where(both, log_p, 0.0)
-    divergence: Tensor = (log_q.exp() * ratio).sum(-1)
-    return divergence.masked_fill((possible & ~allowed).any(-1), math.inf)
+    return divergence(logits, prior_logits)
 
 
 def _categorical(q: Any, p: Any) -> Tensor:

@@ -1,10 +1,12 @@
-"""Functions on plain tensors: samples, exact values, schedules."""
+"""Functions on plain tensors: samples, exact values, schedules, and what a training loop needs around them."""
 
 from softhot.functional.choice import choice_probabilities, choice_slopes, expected_logsumexp, expected_max
 from softhot.functional.conditional import with_conditional_gradient
 from softhot.functional.gaussian import gaussian_means, gaussian_sample
 from softhot.functional.log_space import log_of, remember_log
 from softhot.functional.mass import log_mass
+from softhot.functional.mixing import uniform_mix
+from softhot.functional.reduction import reduce_kl
 from softhot.functional.relaxed import (
     relaxed_entropy,
     relaxed_kl,
@@ -21,6 +23,7 @@ from softhot.functional.sampling import (
     with_gradient_of,
 )
 from softhot.functional.schedules import Constant, Exponential, Linear, Schedule, schedule
+from softhot.functional.usage import perplexity, usage
 
 __all__ = [
     "Constant",
@@ -38,6 +41,8 @@ __all__ = [
     "log_mass",
     "log_of",
     "one_hot_sample",
+    "perplexity",
+    "reduce_kl",
     "relaxed_entropy",
     "relaxed_kl",
     "relaxed_log_prob",
@@ -47,6 +52,8 @@ __all__ = [
     "remember_log",
     "schedule",
     "straight_through",
+    "uniform_mix",
+    "usage",
     "with_conditional_gradient",
     "with_gradient_of",
 ]

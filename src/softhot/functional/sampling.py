@@ -12,6 +12,7 @@ from torch import Tensor
 from softhot.functional.check import positive
 from softhot.functional.log_space import remember_log
 from softhot.kernels import sampler
+from softhot.kernels.routes import FULL
 from softhot.kernels.sampler import with_gradient_of
 
 __all__ = [
@@ -24,7 +25,6 @@ __all__ = [
     "with_gradient_of",
 ]
 
-_FULL = (torch.float32, torch.float64)
 _HALF = (torch.float16, torch.bfloat16)  # computed in float32
 
 
@@ -125,7 +125,7 @@ def gumbel_log_softmax(
 
 
 def _sample(logits: Tensor, temperature: float | Tensor, generator: torch.Generator | None, also: sampler.Also) -> Any:
-    if logits.dtype in _FULL:
+    if logits.dtype in FULL:
         return sampler.relaxed_sample(logits, temperature, None, also, generator)
     sample = sampler.relaxed_sample(wide(logits), temperature, None, also, generator)
     return (sample[0].to(logits.dtype), sample[1]) if also == "log" else sample.to(logits.dtype)

@@ -16,6 +16,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
 from softhot.kernels.parallel import HEADER
+from softhot.kernels.routes import FULL
 
 __all__ = [
     "FAST",
@@ -121,7 +122,7 @@ def bits(typing_context: Any, x: Any) -> Any:
 
 def of_dtype(dtype: torch.dtype, single: Any, double: Any) -> Any:
     """The compiled one of two functions of a job, for `parallel.run`."""
-    if dtype not in (torch.float32, torch.float64):  # whose memory would be taken for that of another
+    if dtype not in FULL:  # whose memory would be taken for that of another
         raise TypeError(f"kernels compute in float32 and float64, not {dtype}; use x.float().")
     return cfunc(SIGNATURE, cache=True)(double if dtype == torch.float64 else single)
 

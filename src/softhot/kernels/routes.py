@@ -21,9 +21,11 @@ from torch._C._functorch import (
 from torch.autograd import forward_ad
 from torch.nn import Parameter
 
-__all__ = ["again", "beside", "compiled", "front", "needs_gradient", "operator", "route", "unseen"]
+__all__ = ["FULL", "again", "at_once", "beside", "compiled", "front", "mapped", "needs_gradient", "operator", "repeats"]
+__all__ += ["route", "unseen"]
 
 Route = Literal["direct", "operator", "reference"]
+FULL = (torch.float32, torch.float64)  # what kernels compute in
 _ORDINARY = (Tensor, Parameter)
 
 
@@ -92,6 +94,44 @@ def _mapped_from(x: Tensor) -> Tensor:
         while is_functorch_wrapped_tensor(x):
             x = get_unwrapped(x)
     return x
+
+
+def repeats(x: Tensor, over: Tensor) -> bool:
+    """Whether the rows of a tensor are beside those of another in turn, again and again, in a type of the kernels."""
+    same = x.dtype == over.dtype and x.dtype in FULL
+    return same and 0 < x.dim() <= over.dim() and x.shape == over.shape[over.dim() - x.dim() :] and x.numel() > 0
+
+
+def mapped(x: Tensor) -> bool:
+    """Whether a tensor is mapped by torch.func.vmap, with no compiling and no derivative of torch.func about it."""
+    if torch.compiler.is_compiling() or maybe_current_level() is None:
+        return False
+    return is_batchedtensor(x) and not _differentiated()
+
+
+def at_once(function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+    """A function of rows, called once for all that it is mapped over; the first input has the shape of all rows."""
+    found: Tensor = _AtOnce.apply(function, *inputs)  # type: ignore[no-untyped-call]
+    return found
+
+
+class _AtOnce(torch.autograd.Function):
+    """Has no derivative: autograd sees what is called."""
+
+    @staticmethod
+    def forward(function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+        return function(*inputs)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        pass
+
+    @staticmethod
+    def vmap(info: Any, dims: Any, function: Callable[..., Tensor], *inputs: Tensor) -> tuple[Tensor, int]:
+        fronts = [front(info, dim, x) for dim, x in zip(dims[1:], inputs, strict=True)]
+        rank = max(x.dim() for x in fronts)
+        padded = [x.reshape(x.shape[0], *(1,) * (rank - x.dim()), *x.shape[1:]) for x in fronts]
+        return function(*(x.expand(torch.broadcast_shapes(x.shape, padded[0].shape)) for x in padded)), 0
 
 
 def unseen(x: Tensor) -> bool:

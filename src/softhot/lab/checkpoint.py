@@ -8,6 +8,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +23,12 @@ from softhot.lab.training import Run
 from softhot.problems.data import load as load_images
 from softhot.problems.data import prepare
 
-__all__ = ["load", "restore", "save"]
+__all__ = ["load", "restore", "save", "saver"]
 
 
 def save(run: Run, path: Path) -> None:
     """Write the state of a run."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save as serialised
 
     tensors: dict[str, Tensor] = {}
     for prefix, module in _modules(run).items():
@@ -40,8 +42,34 @@ def save(run: Run, path: Path) -> None:
         "config": json.dumps(run.config.to_json()),
         "step": str(run.step),
         "seconds": str(run.seconds),
+        "elapsed": str(run.elapsed),
+        "scaler": json.dumps(run.scaler.state_dict()),
     }
-    replace(path, lambda beside: save_file(tensors, beside, metadata=about))
+    raw = serialised(tensors, about)
+
+    def write(beside: Path) -> None:
+        beside.write_bytes(raw)  # a full disk is an OSError here, and none in safetensors' own writing
+
+    replace(path, write)
+
+
+def saver(run: Run, path: Path, *, minutes: float) -> Callable[[], None]:
+    """What a run calls in its pauses so that its state is saved once so many minutes have passed, again and again.
+
+    Example:
+        >>> from softhot.lab.config import Config
+        >>> run = Run(Config(epochs=1), prepare(load_images("digits"), "threshold"))
+        >>> last = list(run.epochs(pause=saver(run, Path("checkpoint.safetensors"), minutes=5)))
+    """
+    due = time.monotonic() + 60 * minutes
+
+    def pause() -> None:
+        nonlocal due
+        if time.monotonic() >= due:
+            save(run, path)
+            due = time.monotonic() + 60 * minutes
+
+    return pause
 
 
 def load(path: Path) -> Run:
@@ -86,7 +114,10 @@ def restore(run: Run, path: Path) -> None:
     except (RuntimeError, ValueError, KeyError) as error:
         summary = str(error).splitlines()[0].rstrip(":")
         raise ValueError(f"{str(path)!r} holds the weights of another model ({summary}).") from None
-    run.step, run.total, run.seconds = int(about["step"]), tensors["total"], float(about["seconds"])
+    if run.scaler.is_enabled():
+        run.scaler.load_state_dict(json.loads(about["scaler"]))
+    run.step, run.total, run.seconds = int(about["step"]), tensors["total"].to(run.device), float(about["seconds"])
+    run.elapsed = float(about["elapsed"])
     if run.step > run.steps:
         done = math.ceil(run.step / run.per_epoch)
         raise ValueError(f"{str(path)!r} has {done} epochs already; use --epochs {done} or more.")
@@ -120,7 +151,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise ValueError(f"cannot read the checkpoint {str(path)!r}: {error.strerror or error}.") from error
     except SafetensorError as error:
         raise ValueError(f"{str(path)!r} is not a checkpoint, or is damaged ({error}).") from None
-    if not {"softhot", "config", "step", "seconds"} <= about.keys():
+    if not {"softhot", "config", "step", "seconds", "elapsed", "scaler"} <= about.keys():
         raise ValueError(f"{str(path)!r} is not a checkpoint of softhot: it does not say what run it belongs to.")
     if not all(torch.isfinite(value).all() for value in tensors.values()):
         raise ValueError(f"{str(path)!r} holds numbers that are not finite: the run had diverged.")

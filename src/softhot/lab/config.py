@@ -6,25 +6,31 @@ import dataclasses
 import hashlib
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 
-from softhot import __version__
 from softhot.bounds import Objective, incompatible
 from softhot.estimators import BASELINES, Estimator, estimator
 from softhot.functional import Schedule, schedule
 from softhot.kl import ALIASES, Relaxed, Term, term
 from softhot.lab.seeds import stream
 from softhot.names import unknown
+from softhot.problems.data import MODES
 
-__all__ = ["LARGER", "OPTIMISERS", "Config", "make_estimator"]
+__all__ = ["EPOCHS", "LARGER", "LENGTHS", "OPTIMISERS", "PRECISIONS", "Config", "make_estimator"]
 
-OPTIMISERS: dict[str, type[torch.optim.Adam] | type[torch.optim.RAdam]] = {
-    "adam": torch.optim.Adam,
+OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "adam": partial(torch.optim.Adam, fused=True),  # one pass over the weights
     "radam": torch.optim.RAdam,
 }
+
+LENGTHS = ("epochs", "budget_evaluations", "budget_seconds")  # what says how long a run is, one of them
+EPOCHS = 30  # if none does
+PRECISIONS: dict[str, torch.dtype | None] = {"32": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 LARGER: dict[str, Any] = {
     "latents": 20,
@@ -58,12 +64,18 @@ class Config:
         optimiser: "adam" or "radam".
         learning_rate: of the optimiser.
         control_learning_rate: of Adam, which trains what the estimator learns: a baseline, a control variate.
+        precision: of the networks' matrix products: "32", or "bf16-mixed" or "16-mixed" for half the bits.
         batch_size: images per step.
-        epochs: passes through the training images.
+        epochs: passes through the training images; 30 if neither it nor a budget is given.
+        budget_evaluations: of the decoder, counted for every image of every step; the run ends before it needs more,
+            within an epoch if need be, and an annealed temperature ends with it.
+        budget_seconds: of training, without the evaluation; the run ends after the step that passes them, so that its
+            numbers depend on the machine and on what else it does.
         seed: of the weights, the order of the images and the noise.
 
     Raises:
-        ValueError: If a name is unknown, a number is out of range, or the estimator and the term do not go together.
+        ValueError: If a name is unknown, a number is out of range, the estimator and the term do not go together, or
+            it is not clear how long the run is.
 
     Example:
         >>> Config(estimator="reinmax").arm
@@ -88,29 +100,53 @@ class Config:
     optimiser: str = "adam"
     learning_rate: float = 8e-3
     control_learning_rate: float = 3e-2
+    precision: str = "32"
     batch_size: int = 100
-    epochs: int = 30
+    epochs: int | None = None
+    budget_evaluations: float | None = None
+    budget_seconds: float | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "term", ALIASES.get(self.term, self.term))
-        for name in ("latents", "components", "batch_size", "epochs"):
+        lengths = [name for name in LENGTHS if getattr(self, name) is not None]
+        if not lengths:
+            object.__setattr__(self, "epochs", EPOCHS)
+        if len(lengths) > 1:
+            given = " and ".join(f"{name}={getattr(self, name):g}" for name in lengths)
+            raise ValueError(f"{given} each say how long the run is; leave out all but one.")
+        for name in ("latents", "components", "batch_size", *(["epochs"] if self.epochs is not None else [])):
             _at_least(name, getattr(self, name), 1)
         _at_least("classes", self.classes, 2)
         for width in self.hidden:
             _at_least("hidden", width, 1)
-        for name in ("temperature", "final_temperature", "prior_temperature", "learning_rate", "control_learning_rate"):
+        for name in _POSITIVE:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise ValueError(f"{name}={value} is not a positive finite number; use {name}=1.0, for example.")
+        if self.binarise not in MODES:
+            raise unknown("way to binarise", self.binarise, MODES)
         if self.optimiser not in OPTIMISERS:
             raise unknown("optimiser", self.optimiser, OPTIMISERS)
+        if self.precision not in PRECISIONS:
+            raise unknown("precision", self.precision, PRECISIONS)
         if self.baseline is not None and self.baseline not in BASELINES:
             raise unknown("baseline", self.baseline, BASELINES)
         self.temperatures(1)
         reason = incompatible(self.make_estimator(self.temperature), self.make_term(), self.latents, self.classes)
         if reason:
             raise ValueError(f"estimator {self.estimator!r} and KL term {self.term!r} do not go together: {reason}.")
+        if self.budget_seconds is not None and self.final_temperature is not None:
+            raise ValueError(
+                f"final_temperature={self.final_temperature:g} has no step to be reached at with budget_seconds="
+                f"{self.budget_seconds:g}; use budget_evaluations or epochs, or leave it out."
+            )
+        least = self.evaluations * self.batch_size
+        if self.budget_evaluations is not None and self.budget_evaluations < least:
+            raise ValueError(
+                f"budget_evaluations={self.budget_evaluations:g} does not pay for a step of {self.arm}; "
+                f"use budget_evaluations={least} or more."
+            )
 
     def make_estimator(self, temperature: float) -> Estimator:
         """The estimator at a temperature, where it has one, with nothing learned yet."""
@@ -140,6 +176,20 @@ class Config:
         return schedule(self.temperature, self.final_temperature, steps, self.schedule)
 
     @property
+    def evaluations(self) -> int:
+        """Of the decoder, for every image of a step."""
+        return self.make_estimator(self.temperature).evaluations(self.latents, self.classes)
+
+    @property
+    def length(self) -> str:
+        """How long the run is, in words."""
+        if self.budget_seconds is not None:
+            return f"{self.budget_seconds:g} seconds of training, so the numbers depend on the machine"
+        if self.budget_evaluations is not None:
+            return f"{self.budget_evaluations:,.0f} evaluations of the decoder"
+        return f"{self.epochs} epochs"
+
+    @property
     def tempered(self) -> bool:
         """Whether the estimator has a temperature."""
         return any(item.name == "temperature" for item in dataclasses.fields(estimator(self.estimator)))
@@ -155,8 +205,8 @@ class Config:
 
     @property
     def id(self) -> str:
-        """A hash of the configuration and of softhot's version."""
-        text = json.dumps([__version__, self.to_json()], sort_keys=True)
+        """A hash of the configuration."""
+        text = json.dumps(self.to_json(), sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
     def to_json(self) -> dict[str, Any]:
@@ -172,7 +222,10 @@ class Config:
             given: settings; those that are None take the default.
         """
         chosen = {name: value for name, value in given.items() if value is not None}
-        return cls.from_json({"data": data, **({} if data == "digits" else LARGER), **chosen})
+        usual = {} if data == "digits" else LARGER
+        if chosen.keys() & set(LENGTHS):
+            usual = {name: value for name, value in usual.items() if name not in LENGTHS}
+        return cls.from_json({"data": data, **usual, **chosen})
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Config:
@@ -211,6 +264,10 @@ def make_estimator(name: str, latents: int, classes: int, *, seed: int = 0, **gi
         return cls.of_size(
             latents, classes, **{key: value for key, value in given.items() if key in own and value is not None}
         )
+
+
+_POSITIVE = ["temperature", "final_temperature", "prior_temperature", "learning_rate", "control_learning_rate"]
+_POSITIVE += ["budget_evaluations", "budget_seconds"]
 
 
 def _at_least(name: str, value: int, low: int) -> None:

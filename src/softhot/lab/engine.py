@@ -1,84 +1,156 @@
-"""What carries out the runs of a study: a process for each run at a time, each with its share of the cores."""
+"""What carries out the runs of a study: Dask, on the cores of this machine or on a cluster of your own.
+
+The runs are handed out in groups that train together. A worker that is lost is replaced by another one, which goes on
+from the checkpoint of the run; a scheduler that is lost is waited for. Every record is in the folder before it is seen
+here, so that a study that was stopped in whatever way goes on where it was, when it is carried out again.
+"""
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
-import threading
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
-import torch
-
 from softhot.lab.config import Config
+from softhot.lab.files import Unwritable
 from softhot.lab.plan import Plan
-from softhot.lab.record import run_one
-from softhot.lab.study import finished, keep, open_study
+from softhot.lab.provenance import Code
+from softhot.lab.study import check_code, finished, keep, open_study
+from softhot.lab.task import Progress, Task, Unfit, carry_out
 from softhot.problems.data import load
 
-__all__ = ["execute"]
+__all__ = ["CHECKPOINT_SECONDS", "execute", "groups"]
+
+CHECKPOINT_SECONDS = 60.0
+_FIRST_SECONDS = 10.0  # to wait for a scheduler
+_AGAIN_SECONDS = 600.0  # for one that was there
+
+_Group = tuple[Config, ...]
 
 
-def execute(study: Plan, folder: Path, *, command: str, workers: int | None = None) -> Iterator[dict[str, Any]]:
+def execute(
+    study: Plan,
+    folder: Path,
+    *,
+    command: str,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    mix_versions: bool = False,
+    watch: Callable[[Progress], None] = lambda progress: None,
+) -> Generator[dict[str, Any], None, None]:
     """Run what is not yet done, and yield every record, the old ones first.
 
-    Each run has one process and its share of the cores. A run that fails yields {"failed": arm, "reason": ...}.
+    A run that fails yields {"failed": arm, "id": ..., "reason": ...}. Close the iterator to stop: the runs in training
+    save their state.
+
+    Arguments:
+        study: the runs.
+        folder: where to keep them.
+        command: what to run again to go on, for the report.
+        workers: processes on this machine; one for each core if not given.
+        scheduler: the address of a Dask scheduler, whose workers are used instead.
+        checkpoint_seconds: between the checkpoints of a run.
+        mix_versions: whether records of other code, or workers that run other code, are accepted.
+        watch: called about once a second for each run in training.
 
     Raises:
-        ValueError: If the folder cannot be written, or a worker was killed from outside.
+        ValueError: If the folder cannot be written, holds a broken record or a study that runs, or has records of other
+            code; if there is no scheduler; or if a worker cannot take part.
+
+    Example:
+        >>> import tempfile
+        >>> from softhot.lab.plan import Grid, plan
+        >>> study = plan(Config(epochs=1), [Grid({"estimator": ["reinmax"], "term": ["categorical"]})], seeds=[0])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     for record in execute(study, Path(folder), command="mine", workers=1):
+        ...         print(record["arm"], record["seed"], record["elbo"] < record["log_likelihood"])
+        reinmax t=1 + categorical 0 True
     """
+    from softhot.lab.cluster import cores, local_cluster
+
     load(study.runs[0].data)  # a bad data set is an error now, not in every worker
-    open_study(study, folder, command=command)
-    waiting = []
-    for config in study.runs:
-        record = finished(folder, config)
-        if record is None:
-            waiting.append(config)
-        else:
-            yield record
-    cores = os.cpu_count() or 1
-    workers = min(workers or cores, max(len(waiting), 1))
-    if not waiting:
-        return
-    pool = ProcessPoolExecutor(
-        workers,
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=_prepare_worker,
-        initargs=(max(1, cores // workers),),
-    )
-    try:
-        futures = {pool.submit(_run_into, folder, config): config for config in waiting}
-        for future in as_completed(futures):
-            error = future.exception()
-            if isinstance(error, BrokenProcessPool):
-                raise ValueError("a worker process was killed; run the same command again to go on.") from error
-            yield future.result() if error is None else {"failed": futures[future].arm, "reason": str(error)}
-    except BaseException:
-        for process in multiprocessing.active_children():
-            process.terminate()
-        raise
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+    code = Code.here()
+    with open_study(study, folder, command=command) as key:
+        done = {config: finished(folder, config, scored=study.scored) for config in study.runs}
+        old = [record for record in done.values() if record is not None]
+        waiting = [config for config, record in done.items() if record is None]
+        if not mix_versions:
+            check_code(folder, old, code if waiting else Code.of(old[0]))
+        yield from old
+        if waiting:
+            workers = workers or cores()
+            threads = max(1, cores() // workers) if scheduler is None else None
+            task = Task(
+                folder.absolute(), key, None if mix_versions else code, threads, checkpoint_seconds, study.scored
+            )
+            place = nullcontext(scheduler) if scheduler else local_cluster(min(workers, len(waiting)))
+            with place as address:
+                yield from _carry_out(groups(waiting), address, task, watch)
 
 
-def _prepare_worker(threads: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends the workers
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    torch.set_num_threads(threads)
+def groups(runs: Sequence[Config]) -> list[_Group]:
+    """The runs in groups that train together: each alone."""
+    return [(config,) for config in runs]
 
 
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)  # the parent was killed, and nobody would end this worker
+def _carry_out(
+    waiting: Sequence[_Group], address: str, task: Task, watch: Callable[[Progress], None]
+) -> Iterator[dict[str, Any]]:
+    """Every record, across as many connections to the scheduler as it takes."""
+    from softhot.lab.cluster import connect
+
+    left = dict.fromkeys(waiting)
+    seconds = _FIRST_SECONDS
+    while left:
+        try:
+            with connect(address, seconds=seconds) as client:
+                for group, outcome in _round(client, list(left), task, watch):
+                    del left[group]
+                    yield from outcome
+        except _Lost:
+            seconds = _AGAIN_SECONDS
 
 
-def _run_into(folder: Path, config: Config) -> dict[str, Any]:
-    record = run_one(config)
-    keep(folder, config, record)
-    return record
+def _round(
+    client: Any, waiting: Sequence[_Group], task: Task, watch: Callable[[Progress], None]
+) -> Iterator[tuple[_Group, list[dict[str, Any]]]]:
+    """The outcome of each group, as long as the scheduler is there.
+
+    Raises:
+        _Lost: If it is not.
+    """
+    inbox: SimpleQueue[Any] = SimpleQueue()
+    client.subscribe_topic(task.key, lambda event: inbox.put(Progress(*event[1])))
+    futures = {client.submit(carry_out, group, task, pure=False): group for group in waiting}
+    for future in futures:
+        future.add_done_callback(inbox.put)
+    while futures:
+        arrived = inbox.get()
+        if isinstance(arrived, Progress):
+            watch(arrived)
+            continue
+        group = futures.pop(arrived)
+        if arrived.status == "cancelled":
+            raise _Lost
+        error = arrived.exception()
+        if isinstance(error, Unfit | Unwritable):
+            raise error
+        yield group, _failed(group, error) if error else _kept(group, arrived.result(), task)
+
+
+def _kept(group: _Group, records: list[dict[str, Any]], task: Task) -> list[dict[str, Any]]:
+    for config, record in zip(group, records, strict=True):
+        if finished(task.folder, config, scored=task.scored) is None:  # the worker does not see the folder
+            keep(task.folder, config, record, scored=task.scored)
+    return records
+
+
+def _failed(group: _Group, error: BaseException) -> list[dict[str, Any]]:
+    return [{"failed": config.arm, "id": config.id, "reason": str(error)} for config in group]
+
+
+class _Lost(Exception):
+    """The connection to the scheduler."""

@@ -7,18 +7,33 @@ import io
 import json
 import math
 import os
+import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["jsonable", "kept", "make_folder", "read_json", "replace", "write_csv", "write_json", "write_text"]
+__all__ = [
+    "Unwritable",
+    "jsonable",
+    "kept",
+    "make_folder",
+    "read_json",
+    "replace",
+    "write_csv",
+    "write_json",
+    "write_text",
+]
+
+
+class Unwritable(ValueError):
+    """A file or folder cannot be written: the disk is full, say, or the folder is read-only."""
 
 
 def make_folder(path: Path) -> Path:
     """The folder, made if need be.
 
     Raises:
-        ValueError: If it cannot be made or written to.
+        Unwritable: If it cannot be made or written to.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -26,23 +41,27 @@ def make_folder(path: Path) -> Path:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise ValueError(f"cannot write to the folder {str(path)!r}: {error.strerror}; choose another.") from error
+        raise Unwritable(f"cannot write to the folder {str(path)!r}: {error.strerror}; choose another.") from error
     return path
 
 
 def replace(path: Path, write: Callable[[Path], None]) -> None:
     """Write a file beside its place, then move it there: a reader sees the old one or the new one.
 
+    What is moved is on the disk by then, so that not even a power failure leaves half a file.
+
     Raises:
-        ValueError: If it cannot be written.
+        Unwritable: If it cannot be written; what was there before still is.
     """
-    beside = path.with_name(f".{os.getpid()}.{path.name}")
+    beside = path.with_name(f".{uuid.uuid4().hex}.{path.name}")  # a name of its own on every machine
     try:
         write(beside)
+        with beside.open("rb") as file:
+            os.fsync(file.fileno())
         beside.replace(path)
     except OSError as error:
         beside.unlink(missing_ok=True)
-        raise ValueError(f"cannot write {str(path)!r}: {error.strerror or error}.") from error
+        raise Unwritable(f"cannot write {str(path)!r}: {error.strerror or error}.") from error
 
 
 def write_text(path: Path, text: str) -> None:

@@ -7,8 +7,8 @@ import math
 from collections.abc import Sequence
 
 from softhot.lab.diagnosis import Diagnosis
-from softhot.lab.drawing import Figure, panels
-from softhot.lab.figures import floor, logarithmic, marks_of
+from softhot.lab.drawing import Figure, floor, logarithmic, panels
+from softhot.lab.marks import marks_of
 from softhot.lab.quality import Quality
 
 __all__ = ["along_figure", "gradient_figure"]

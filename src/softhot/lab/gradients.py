@@ -60,14 +60,13 @@ def reference(target: Target, *, seed: int = 0, limit: int = 2**14, draws: int =
     target, noise, each = target.discrete(), stream(seed, "reference", device=target.device), -(-draws // BLOCKS)
     sums: dict[str, list[torch.Tensor]] = {part: [] for part in target.parts}
     for _ in range(BLOCKS):
-        many = [target.draw(LeaveOneOut(samples=_SAMPLES), noise) for _ in range(each)]
-        for part, blocks in sums.items():
-            blocks.append(
-                sum((one[part].to(torch.float64) for one in many), torch.zeros((), device=target.device)) / each
-            )
-    stacked = {part: torch.stack(blocks) for part, blocks in sums.items()}
+        for draw in range(each):
+            for part, gradient in target.draw(LeaveOneOut(samples=_SAMPLES), noise).items():
+                if draw == 0:
+                    sums[part].append(torch.zeros_like(gradient, dtype=torch.float64))
+                sums[part][-1] += gradient
     return Reference(
-        {part: Truth(blocks.mean(0), blocks) for part, blocks in stacked.items()},
+        {part: Truth.of_blocks(torch.stack(blocks) / each) for part, blocks in sums.items()},
         f"leave-one-out, {each * BLOCKS} x {_SAMPLES} draws",
     )
 

@@ -7,8 +7,8 @@ import math
 from collections.abc import Sequence
 
 from softhot.lab.drawing import INK, Figure, panels
-from softhot.lab.figures import marks_of
 from softhot.lab.infer import BOUNDS, Approximation, Plan, marginals
+from softhot.lab.marks import marks_of
 
 __all__ = ["infer_figure"]
 

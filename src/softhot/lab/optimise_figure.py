@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from softhot.lab.drawing import Figure, panels
-from softhot.lab.figures import COLOURS, DASHES, band, logarithmic, marks_of
+from softhot.lab.drawing import Figure, band, logarithmic, panels
+from softhot.lab.marks import COLOURS, DASHES, marks_of
 from softhot.lab.optimise import Descent
 from softhot.problems import problem
 

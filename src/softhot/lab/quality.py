@@ -71,29 +71,34 @@ class Truth:
     """A true gradient, or what stands for it.
 
     Arguments:
-        gradient: g*, or the mean of the blocks.
-        blocks: means of equally many independent unbiased draws each, of shape (B, P); None if g* is exact.
+        gradient: g*, of shape (P,).
+        variance: the trace of the covariance of what stands for g*; zero where that is exact.
+        others: what stands for it with one block of draws left out, for each.
     """
 
     gradient: Float[Tensor, " P"]
-    blocks: Float[Tensor, "B P"] | None = None
+    variance: float = 0.0
+    others: tuple[Truth, ...] = ()
 
-    @cached_property
-    def variance(self) -> float:
-        """The trace of the covariance of what stands for g*."""
-        return 0.0 if self.blocks is None else self.blocks.var(0).sum().item() / len(self.blocks)
+    @classmethod
+    def of_blocks(cls, blocks: Float[Tensor, "B P"]) -> Truth:
+        r"""The mean of blocks, each the mean of equally many independent unbiased draws.
+
+        Of B blocks b with mean m, the variance of m without block i follows from the deviations d = b - m:
+
+        .. math:: \frac{1}{(B - 1)(B - 2)} \Big(\sum_j |d_j|^2 - \frac{B}{B - 1} |d_i|^2\Big)
+        """
+        count, mean = len(blocks), blocks.mean(0)
+        squares = (blocks - mean).square().sum(-1)
+        left = (squares.sum() - squares * (count / (count - 1))) / ((count - 1) * (count - 2))
+        rest = ((mean * count - block) / (count - 1) for block in blocks)
+        others = tuple(cls(one, variance) for one, variance in zip(rest, left.tolist(), strict=True))
+        return cls(mean, squares.sum().item() / (count * (count - 1)), others)
 
     @cached_property
     def norm(self) -> float:
         """Of g*: that of what stands for it, less its noise; zero where the noise is all."""
         return math.sqrt(max(self.gradient.to(torch.float64).square().sum().item() - self.variance, 0.0))
-
-    def without(self) -> list[Truth]:
-        """The same with one block left out, for each."""
-        if self.blocks is None:
-            return []
-        others = [torch.cat([self.blocks[:i], self.blocks[i + 1 :]]) for i in range(len(self.blocks))]
-        return [Truth(blocks.mean(0), blocks) for blocks in others]
 
 
 class Tally:
@@ -143,7 +148,7 @@ class Tally:
             self._measures(sums[0] - shift, sums[1] - unit, sums[2] - square, sums[3] - count, self.truth)
             for shift, unit, square, count in zip(self.shifts, self.units, self.squares, self.counts, strict=True)
         ]
-        elsewhere = [self._measures(*sums, truth) for truth in self.truth.without()]
+        elsewhere = [self._measures(*sums, truth) for truth in self.truth.others]
         errors = _errors(left, elsewhere)
         squared, squared_se = found[0], errors[0]
         quantiles = torch.tensor(self.cosines, dtype=torch.float64).quantile(_QUANTILES) / norm

@@ -16,14 +16,16 @@ from typing import Any
 
 from softhot.lab import checkpoint
 from softhot.lab.config import Config
+from softhot.lab.devices import Process
 from softhot.lab.files import make_folder, read_json, write_csv, write_json
 from softhot.lab.pictures import prior_samples, reconstructions, save_grid
 from softhot.lab.training import Epoch, Run, Scores, evaluate, few
 from softhot.problems.data import load, prepare
 
-__all__ = ["KEPT", "Session", "stages"]
+__all__ = ["KEPT", "MINUTES", "Session", "stages"]
 
 KEPT = "checkpoints"  # the folder of those that are kept for good
+MINUTES = 5.0  # between checkpoints
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,14 @@ class Session:
     shape: tuple[int, int]
 
     @classmethod
-    def start(cls, config: Config, folder: Path, *, resume: bool = False) -> Session:
+    def start(cls, config: Config, folder: Path, *, resume: bool = False, process: Process | None = None) -> Session:
         """A new run, or one that goes on with the numbers that an uninterrupted one has.
+
+        Arguments:
+            config: the run.
+            folder: where to write.
+            resume: go on with the run in the folder.
+            process: which of several computes the run here; only the one that leads writes.
 
         Raises:
             ValueError: If the folder holds a run, or with `resume` none or another one; or the data cannot be read.
@@ -56,13 +64,19 @@ class Session:
             raise ValueError(f"{str(folder)!r} already holds a run; use --resume to go on, or another --out.")
         data = load(config.data)
         session = cls(folder, Run(config, prepare(data, config.binarise)), [], data.shape)
+        if process is not None:
+            process.take(session.run)
         if resume and not session.checkpoint.exists() and read_json(folder / "config.json") != config.to_json():
             raise ValueError(f"{str(folder)!r} holds another run, without a checkpoint; use another --out.")
         if resume and session.checkpoint.exists():
             checkpoint.restore(session.run, session.checkpoint)
-            session.rows.extend(_rows(folder / "metrics.csv", session.run.epoch))
-        make_folder(folder)
-        write_json(folder / "config.json", config.to_json())
+            if session.run.epoch:
+                session.rows.extend(_rows(folder / "metrics.csv", session.run.epoch))
+        if process is not None:
+            process.wait()  # until all have looked at the folder
+        if process is None or process.leads:
+            make_folder(folder)
+            write_json(folder / "config.json", config.to_json())
         return session
 
     @property
@@ -70,17 +84,32 @@ class Session:
         """The file of the weights."""
         return self.folder / "checkpoint.safetensors"
 
-    def train(self, watch: Callable[[Epoch], None] = lambda epoch: None, *, keep_every: int | None = None) -> Scores:
+    def train(
+        self,
+        watch: Callable[[Epoch], None] = lambda epoch: None,
+        *,
+        pause: Callable[[], None] = lambda: None,
+        keep_every: int | None = None,
+        checkpoint_every: float = MINUTES,
+    ) -> Scores:
         """Train what is left, write what comes of it, and return the scores on the test images.
 
         Arguments:
             watch: called after each epoch.
+            pause: called between the steps of an epoch.
             keep_every: epochs between checkpoints that are kept for good; none if not given.
+            checkpoint_every: minutes between checkpoints within an epoch; there is one at the end of each as well.
 
         Raises:
             ValueError: If the run diverges.
         """
-        for epoch in self.run.epochs():
+        save = checkpoint.saver(self.run, self.checkpoint, minutes=checkpoint_every)
+
+        def between() -> None:
+            save()
+            pause()
+
+        for epoch in self.run.epochs(between):
             if not math.isfinite(epoch.objective):
                 raise ValueError(f"the run diverged in epoch {epoch.epoch}; use a smaller --learning-rate.")
             self.rows.append(dataclasses.asdict(epoch))
@@ -92,6 +121,7 @@ class Session:
             watch(epoch)
         model, test, config = self.run.model, self.run.images.test, self.run.config
         scores = evaluate(self.run, test)
+        model.cpu()  # pictures are drawn there
         about = {"data": config.data, "binarise": config.binarise}
         write_json(self.folder / "scores.json", {**dataclasses.asdict(scores), **about})
         save_grid(self.folder / "reconstructions.png", reconstructions(model, few(test, 10)), self.shape)

@@ -1,43 +1,78 @@
 """The folder of a study: many runs, one record for each, from which it can be continued.
 
 The folder holds ``study.json``, ``runs/<id>.json`` (one record for each finished run, found again by a hash of its
-configuration), ``records.csv`` and ``report.html``.
+configuration), ``records.csv`` and ``report.html``. A study that a file declares has a copy of it in ``study.toml``. If
+there was anything to choose, ``candidates/`` holds what it was chosen from: a record without scores on the test images
+and the weights, for each run that was trained. While a study runs there are ``unfinished/``, with the checkpoints of
+its runs, and a lock, as two studies at a time in one folder would do the same work twice.
 """
 
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from softhot import __version__
 from softhot.lab.config import Config
-from softhot.lab.files import make_folder, read_json, write_csv, write_json
+from softhot.lab.files import make_folder, read_json, write_csv, write_json, write_text
 from softhot.lab.plan import Plan
+from softhot.lab.provenance import Code
 from softhot.lab.record import table
 
-__all__ = ["finished", "keep", "open_study", "records", "write_table"]
+__all__ = ["check_code", "finished", "keep", "open_study", "records", "sees", "weights", "write_table"]
+
+DECLARATION = "study.toml"
 
 
-def open_study(study: Plan, folder: Path, *, command: str) -> None:
-    """Make the folder, or go on with it, and write what the study is.
+@contextmanager
+def open_study(study: Plan, folder: Path, *, command: str) -> Iterator[str]:
+    """Make the folder, or go on with it, write what the study is, and keep others out; gives the study's key.
 
     Raises:
-        ValueError: If the folder cannot be written.
+        ValueError: If the folder cannot be written, or a study runs in it.
     """
+    from filelock import FileLock, Timeout
+
     make_folder(folder / "runs")
-    about = {
-        "command": command,
-        "version": __version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "planned": len(study.runs),
-        "skipped": list(study.skipped),
-    }
-    write_json(folder / "study.json", about)
+    if not study.scored:
+        make_folder(folder / "candidates")
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ValueError(f"a study is running in {str(folder)!r}; wait for it, or use another --out.") from None
+    try:
+        path = folder / "study.json"
+        before = read_json(path) if path.exists() else {}
+        key = str(before.get("key", uuid.uuid4().hex))
+        if study.declaration is not None:
+            write_text(folder / DECLARATION, study.declaration)
+        about = {
+            "key": key,
+            "title": study.title,
+            "command": command,
+            "declaration": None if study.declaration is None else DECLARATION,
+            **Code.here().to_json(),
+            "python": platform.python_version(),
+            "planned": len(study.runs),
+            "skipped": list(study.skipped),
+            "choices": list(study.choices),
+        }
+        write_json(path, about)
+        yield key
+    finally:
+        lock.release()
+
+
+def sees(folder: Path, key: str) -> bool:
+    """Whether this machine has the folder of a study; another folder may have the same path there."""
+    try:
+        return bool(read_json(folder / "study.json")["key"] == key)
+    except (ValueError, LookupError, TypeError):
+        return False
 
 
 def records(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -49,28 +84,49 @@ def records(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     return read_json(folder / "study.json"), [read_json(path) for path in sorted((folder / "runs").glob("*.json"))]
 
 
-def finished(folder: Path, config: Config) -> dict[str, Any] | None:
-    """The record of a run, if it is done.
+def finished(folder: Path, config: Config, *, scored: bool = True) -> dict[str, Any] | None:
+    """The record of a run, if it is done; of one that is at least trained, if it need not be scored.
 
     Raises:
         ValueError: If the file is broken, or is the record of something else.
     """
     path = _path(folder, config)
+    if not scored and not path.exists():
+        path = _path(folder, config, "candidates")
     if not path.exists():
         return None
     record = read_json(path)
     if (
         not isinstance(record, dict)
         or record.get("id") != config.id
-        or not {"arm", "gradient", "config"} <= record.keys()
+        or not {"arm", "config", "gradient" if scored else "valid_elbo"} <= record.keys()
     ):
         raise ValueError(f"{str(path)!r} is not the record of this run; remove it to make it anew.")
     return record
 
 
-def keep(folder: Path, config: Config, record: dict[str, Any]) -> None:
+def check_code(folder: Path, found: Sequence[dict[str, Any]], code: Code) -> None:
+    """Refuse to put numbers of different code side by side.
+
+    Raises:
+        ValueError: If some of the records were made by other code.
+    """
+    others = [Code.of(record) for record in found if Code.of(record) != code]
+    if others:
+        raise ValueError(
+            f"{len(others)} of the {len(found)} finished runs in {str(folder)!r} were made by other code "
+            f"({others[0].differences(code)}); use another --out, or --mix-versions to keep them beside the new ones."
+        )
+
+
+def keep(folder: Path, config: Config, record: dict[str, Any], *, scored: bool = True) -> None:
     """Write the record of a run that is done."""
-    write_json(_path(folder, config), record)
+    write_json(_path(folder, config, "runs" if scored else "candidates"), record)
+
+
+def weights(folder: Path, config: Config) -> Path:
+    """Where the weights of a candidate are."""
+    return _path(folder, config, "candidates").with_suffix(".safetensors")
 
 
 def write_table(folder: Path, found: Sequence[dict[str, Any]]) -> None:
@@ -78,5 +134,5 @@ def write_table(folder: Path, found: Sequence[dict[str, Any]]) -> None:
     write_csv(folder / "records.csv", table(found))
 
 
-def _path(folder: Path, config: Config) -> Path:
-    return folder / "runs" / f"{config.id}.json"
+def _path(folder: Path, config: Config, part: str = "runs") -> Path:
+    return folder / part / f"{config.id}.json"

@@ -3,7 +3,8 @@
 An arm is an estimator and a KL term at given settings; its runs differ in the seed alone. Every number of an arm is the
 mean and the sample standard deviation over its seeds, of those that are finite. Arms are ranked by the mean discrete
 ELBO on the test images. A run without a finite ELBO has diverged: leaving it out would flatter its arm, so an arm with
-a diverged run ranks below all that have none.
+a diverged run ranks below all that have none. A run that has a finite ELBO on the validation images and none on the
+test images was not scored there: it is missing, not diverged.
 
 Two arms are called different only where Welch's test says so at 5%: the difference exceeds about 2 standard errors with
 many seeds, 2.8 with three in each arm. Otherwise they are not distinguishable, however far apart the means are.
@@ -81,10 +82,12 @@ class Parts:
 
 @dataclass(frozen=True)
 class Point:
-    """A learning curve at an epoch."""
+    """A learning curve at an epoch; the evaluations and the seconds are those since the start, means over the seeds."""
 
     epoch: int
     valid_elbo: Spread
+    evaluations: float
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -94,10 +97,12 @@ class Arm:
     Attributes:
         bounds: what the objective is a lower bound of; None where it bounds nothing.
         sample: where the decoder is evaluated in training: "hard" or "soft".
-        seeds: the number of runs, of which `failed` have no finite discrete ELBO.
+        seeds: the number of runs, of which `failed` diverged and `unscored` were not evaluated on the test images.
         gap: the objective minus the discrete ELBO.
+        cost: evaluations of the decoder for one gradient of one image.
         start: gradients at the fresh weights, which all arms of a seed share.
         end: gradients after training.
+        choice: what was chosen for it from what, as in :func:`softhot.lab.choice.choose`; None if nothing was.
     """
 
     label: str
@@ -109,6 +114,7 @@ class Arm:
     sample: str
     seeds: int
     failed: int
+    unscored: int
     objective: Spread
     elbo: Spread
     iwae: Spread
@@ -116,9 +122,11 @@ class Arm:
     gap: Spread
     seconds: Spread
     evaluations: Spread
+    cost: Spread
     start: Parts
     end: Parts
     curve: tuple[Point, ...]
+    choice: Mapping[str, Any] | None
 
     @property
     def setting(self) -> str:
@@ -133,12 +141,13 @@ class Arm:
         return self.gap.count == 1 or distinct(self.gap, Spread(0.0, 0.0, self.gap.count))
 
 
-def summarise(records: Sequence[Mapping[str, Any]]) -> list[Arm]:
-    """The arms of a study's records, best first."""
+def summarise(records: Sequence[Mapping[str, Any]], choices: Sequence[Mapping[str, Any]] = ()) -> list[Arm]:
+    """The arms of a study's records, best first, with the choices that were made for them."""
+    chosen = {choice["arm"]: choice for choice in choices}
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for record in records:
         groups.setdefault(record["arm"], []).append(record)
-    return sorted((_arm(label, runs) for label, runs in groups.items()), key=_rank)
+    return sorted((_arm(label, runs, chosen.get(label)) for label, runs in groups.items()), key=_rank)
 
 
 def distinct(one: Spread, other: Spread) -> bool:
@@ -163,8 +172,9 @@ def _rank(arm: Arm) -> tuple[bool, bool, float, str]:
     return arm.elbo.count == 0, arm.failed > 0, -arm.elbo.mean if arm.elbo.count else 0.0, arm.label
 
 
-def _arm(label: str, runs: list[Mapping[str, Any]]) -> Arm:
+def _arm(label: str, runs: list[Mapping[str, Any]], choice: Mapping[str, Any] | None) -> Arm:
     first, elbo = runs[0], _spread(runs, "elbo")
+    unscored = sum(math.isfinite(_number(run, "valid_elbo")) and math.isnan(_number(run, "elbo")) for run in runs)
     return Arm(
         label=label,
         estimator=first["estimator"],
@@ -174,7 +184,8 @@ def _arm(label: str, runs: list[Mapping[str, Any]]) -> Arm:
         unbiased=first["unbiased"],
         sample=first["sample"],
         seeds=len(runs),
-        failed=len(runs) - elbo.count,
+        failed=len(runs) - elbo.count - unscored,
+        unscored=unscored,
         objective=_spread(runs, "objective"),
         elbo=elbo,
         iwae=_spread(runs, "iwae"),
@@ -182,9 +193,11 @@ def _arm(label: str, runs: list[Mapping[str, Any]]) -> Arm:
         gap=_spread(runs, "gap"),
         seconds=_spread(runs, "seconds"),
         evaluations=_spread(runs, "evaluations"),
+        cost=_spread(runs, "gradient", "evaluations"),
         start=_parts(runs, "start"),
         end=_parts(runs, "end"),
         curve=_curve(runs),
+        choice=choice,
     )
 
 
@@ -206,11 +219,18 @@ def _gradient(runs: list[Mapping[str, Any]], *path: str) -> Gradient:
 
 
 def _curve(runs: list[Mapping[str, Any]]) -> tuple[Point, ...]:
-    epochs: dict[int, list[float]] = {}
+    epochs: dict[int, list[tuple[float, float, float]]] = {}
     for run in runs:
+        evaluations = seconds = 0.0
         for row in run.get("curve") or ():
-            epochs.setdefault(row["epoch"], []).append(_number(row, "valid_elbo"))
-    return tuple(Point(epoch, Spread.of(values)) for epoch, values in sorted(epochs.items()))
+            evaluations += _number(row, "evaluations")
+            seconds += _number(row, "seconds")
+            epochs.setdefault(row["epoch"], []).append((_number(row, "valid_elbo"), evaluations, seconds))
+    points = []
+    for epoch, rows in sorted(epochs.items()):
+        elbo, *costs = (Spread.of(values) for values in zip(*rows, strict=True))
+        points.append(Point(epoch, elbo, *(cost.mean for cost in costs)))
+    return tuple(points)
 
 
 def _spread(runs: list[Mapping[str, Any]], *path: str) -> Spread:

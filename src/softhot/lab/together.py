@@ -43,7 +43,7 @@ def together(configs: Sequence[Config], *, most: int = MOST) -> list[tuple[Confi
     """Groups of runs that train as one program, those of one group in their order.
 
     They differ in seed, temperatures and learning rates alone. A run whose steps are work enough has a group of its
-    own.
+    own, as has one that is not the same at another pace, and one in float16.
 
     Arguments:
         configs: the runs.
@@ -65,9 +65,10 @@ def together(configs: Sequence[Config], *, most: int = MOST) -> list[tuple[Confi
 
 def _fitting(config: Config) -> int:
     """How many runs fill what there is of idle time."""
-    evaluations = config.make_estimator(1.0).evaluations(config.latents, config.classes)
+    if config.budget_seconds is not None or config.precision == "16-mixed":
+        return 1  # whose steps depend on the time they take, or on whether the slopes of the run are finite
     layer = max(*config.hidden, config.latents * config.classes)
-    return max(_NUMBERS // (config.batch_size * evaluations * layer), 1)
+    return max(_NUMBERS // (config.batch_size * config.evaluations * layer), 1)
 
 
 class Together:
@@ -93,9 +94,9 @@ class Together:
     def epochs(self) -> Iterator[list[Epoch]]:
         """Train, and yield after every epoch that is left what it gave each run."""
         first = self.runs[0]
-        while first.step < first.steps:
+        while not first.done:
             self.train_step()
-            while first.step % first.per_epoch:
+            while first.step % first.per_epoch and not first.done:
                 self.train_step()
             self._write()
             yield [run.finish_epoch(elbo) for run, elbo in zip(self.runs, self._validate(), strict=True)]

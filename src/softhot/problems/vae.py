@@ -17,12 +17,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from softhot.estimators import Integrand
+from softhot.kernels import bernoulli
 from softhot.kernels.routes import unseen
 
 __all__ = ["CategoricalVAE"]
@@ -40,6 +42,8 @@ class CategoricalVAE(nn.Module):
         learned_prior: whether the prior is learned, or fixed and uniform.
         components: the number B of flows of a posterior that is a mixture of discrete flows.
         grey: accept pixels between 0 and 1, as cross-entropy targets that give no log-likelihood.
+        precision: what the networks compute their matrix products in, bfloat16 or float16; what goes in and what comes
+            out keeps its own precision, as do the weights.
 
     Example:
         >>> import torch
@@ -62,6 +66,7 @@ class CategoricalVAE(nn.Module):
         learned_prior: bool = False,
         components: int | None = None,
         grey: bool = False,
+        precision: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         if latents < 1 or classes < 2:
@@ -69,6 +74,7 @@ class CategoricalVAE(nn.Module):
                 f"latents={latents}, classes={classes} leave nothing to learn; use latents >= 1 and classes >= 2."
             )
         self.latents, self.classes, self.components, self.grey = latents, classes, components, grey
+        self.precision = precision
         self.encoder = _perceptron([pixels, *hidden, (components or 1) * latents * classes])
         self.decoder = _perceptron([latents * classes, *reversed(hidden), pixels])
         self.prior = nn.Parameter(torch.zeros(latents, classes), requires_grad=learned_prior)
@@ -79,7 +85,7 @@ class CategoricalVAE(nn.Module):
 
     def posterior(self, x: Float[Tensor, "*batch D"]) -> Float[Tensor, "*logits N K"]:
         r"""The logits of q(z | x), of shape (\*batch, N, K), or of its components, of shape (\*batch, B, N, K)."""
-        logits: Tensor = self.encoder(x - self.centre)
+        logits = self._through(self.encoder, x - self.centre)
         side = () if self.components is None else (self.components,)
         return logits.reshape(*logits.shape[:-1], *side, self.latents, self.classes)
 
@@ -93,15 +99,14 @@ class CategoricalVAE(nn.Module):
         Raises:
             ValueError: If a pixel is neither 0 nor 1, unless the model was made with ``grey=True``.
         """
-        if not self.grey and not unseen(x) and not ((x == 0) | (x == 1)).all():
+        if not self.grey and not unseen(x) and not bernoulli.binary(x):
             raise ValueError(
                 f"the Bernoulli likelihood is one of pixels that are 0 or 1, and these run from {x.min().item():g} to "
                 f"{x.max().item():g}; binarise them, or ask for CategoricalVAE(..., grey=True) by name."
             )
 
         def function(z: Tensor) -> Tensor:
-            logits = self._decode_once(z)
-            return _inner(x, logits) - nn.functional.softplus(logits).sum(-1)
+            return bernoulli.log_likelihood(x, self._decode_once(z))
 
         return function
 
@@ -110,15 +115,12 @@ class CategoricalVAE(nn.Module):
         for dimension in range(z.dim() - 2):
             if z.stride(dimension) == 0:
                 z = z.narrow(dimension, 0, 1)
-        logits: Tensor = self.decoder(z.flatten(-2))
-        return logits
+        return self._through(self.decoder, z.flatten(-2))
 
-
-def _inner(x: Tensor, logits: Tensor) -> Tensor:
-    """The sum of the products of pixels and logits; of logits that a batch of images shares, as one product."""
-    if x.dim() == 2 and logits.dim() > 2 and logits.shape[-2] == 1:
-        return logits.squeeze(-2) @ x.mT
-    return (x * logits).sum(-1)
+    def _through(self, network: nn.Module, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, self.precision) if self.precision else nullcontext():
+            y: Tensor = network(x)
+        return y.to(x.dtype)
 
 
 def _perceptron(widths: Sequence[int]) -> nn.Sequential:

@@ -1,0 +1,53 @@
+"""How much of a codebook is used."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+__all__ = ["perplexity", "usage"]
+
+
+def usage(z: Float[Tensor, "*batch N K"]) -> Float[Tensor, "N K"]:
+    r"""How often each class of each variable occurs: the mean of one-hot samples, or of probabilities, over the batch.
+
+    Arguments:
+        z: of shape (\*batch, N, K), with rows that sum to one.
+
+    Raises:
+        ValueError: If the batch is empty.
+
+    Example:
+        >>> import torch
+        >>> usage(torch.eye(4)[[0, 0, 0, 1]][:, None])
+        tensor([[0.7500, 0.2500, 0.0000, 0.0000]])
+    """
+    flat = z.flatten(0, -3) if z.dim() > 2 else z[None]
+    if not len(flat):
+        raise ValueError(f"a batch of shape {tuple(z.shape)} is empty, so no class is used; leave it out.")
+    return flat.mean(0)
+
+
+def perplexity(z: Float[Tensor, "*batch N K"]) -> Float[Tensor, " N"]:
+    r"""The effective number of classes that each variable uses, from 1 to K.
+
+    .. math:: \exp H(\bar z), \qquad \bar z = \text{the usage}
+
+    Arguments:
+        z: of shape (\*batch, N, K), one-hot samples or probabilities.
+
+    Raises:
+        ValueError: If the batch is empty.
+
+    Example:
+        >>> import torch
+        >>> perplexity(torch.eye(4)[[0, 1, 2, 3, 0, 1, 2, 3]][:, None])
+        tensor([4.])
+
+    Reference:
+        van den Oord, Vinyals, Kavukcuoglu (2017), "Neural discrete representation learning", whose implementation
+        reports it.
+    """
+    entropy: Tensor = torch.special.entr(usage(z)).sum(-1)
+    return entropy.exp()

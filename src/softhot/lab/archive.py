@@ -1,0 +1,105 @@
+"""What a folder of results holds: a study, finished or half finished, or a single run.
+
+A study is read as far as it can be: a record that is broken, or is not the record of a run, is left out and named. Of a
+run of ``softhot train`` a record is made, without what was never measured: the quality of its gradients.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from softhot.lab.config import Config
+from softhot.lab.files import read_json
+from softhot.lab.record import about
+
+__all__ = ["read"]
+
+_TEXTS = ("arm", "estimator", "term", "sample")
+_PICTURES = ("reconstructions", "samples")
+
+
+def read(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The study of a folder, and the records of its runs that are finished.
+
+    The study is what its ``study.json`` holds, the text of its ``study.toml`` under "toml", and under "damaged" the
+    names of the files that are left out.
+
+    Raises:
+        ValueError: If the folder holds neither a study nor a run, or the files of a single run are broken.
+    """
+    paths = sorted((folder / "runs").glob("*.json"))
+    about_file = folder / "study.json"
+    if not paths and not about_file.exists():
+        return {}, [_single(folder)]
+    study: dict[str, Any] = {}
+    records, damaged = [], []
+    for path in [about_file, *paths]:
+        try:
+            found = read_json(path)
+        except ValueError:
+            found = None
+        if path == about_file and isinstance(found, dict):
+            study = found
+        elif path != about_file and _is_record(found):
+            records.append(found)
+        else:
+            damaged.append(str(path.relative_to(folder)))
+    declared = folder / "study.toml"
+    if declared.exists():
+        study["toml"] = declared.read_text(encoding="utf-8", errors="replace")
+    return {**study, "damaged": damaged}, records
+
+
+def _is_record(found: Any) -> bool:
+    """Whether it has what a summary cannot do without."""
+    if not isinstance(found, dict) or not all(isinstance(found.get(name), str) for name in _TEXTS):
+        return False
+    curve = found.get("curve") or []
+    if not isinstance(curve, list) or not all(isinstance(row, dict) and "epoch" in row for row in curve):
+        return False
+    return isinstance(found.get("config"), dict) and isinstance(found.get("unbiased"), bool)
+
+
+def _single(folder: Path) -> dict[str, Any]:
+    """The record of a folder of ``softhot train``."""
+    if not (folder / "config.json").exists():
+        raise ValueError(
+            f"{str(folder)!r} holds no study and no run; give a folder that softhot compare or softhot train wrote to."
+        )
+    config = Config.from_json(read_json(folder / "config.json"))
+    curve = _curve(folder / "metrics.csv")
+    scores: Mapping[str, Any] = read_json(folder / "scores.json") if (folder / "scores.json").exists() else {}
+    return {
+        **about(config),
+        "data": f"{config.data}, binarised: {config.binarise}",
+        **{name: scores.get(name) for name in ("objective", "elbo", "iwae", "log_likelihood")},
+        "gap": scores["objective"] - scores["elbo"] if scores else None,
+        "valid_elbo": curve[-1]["valid_elbo"] if curve else None,
+        "seconds": math.fsum(row["seconds"] for row in curve),
+        "evaluations": math.fsum(row["evaluations"] for row in curve),
+        "curve": curve,
+        "pictures": {
+            name: base64.b64encode(path.read_bytes()).decode("ascii")
+            for name in _PICTURES
+            if (path := folder / f"{name}.png").exists()
+        },
+    }
+
+
+def _curve(path: Path) -> list[dict[str, Any]]:
+    """The epochs of a run that has finished some."""
+    if not path.exists():
+        return []
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows: list[dict[str, Any]] = [
+                {name: float(value) for name, value in row.items()} for row in csv.DictReader(file)
+            ]
+        return [{**row, "epoch": int(row["epoch"])} for row in rows]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{str(path)!r} does not hold the epochs of a run ({error}).") from None
