@@ -28,6 +28,7 @@ TITLES = {
     "exact": "Exact values beside one draw",
     "accuracy": "Accuracy against time",
     "estimators": "Estimators of the gradient",
+    "together": "Many seeds at once",
 }
 NOTES = {
     "sampler": "`soft` and `hard` are gumbel_softmax; `rsample` and `log_prob` are the distributions'.",
@@ -38,6 +39,8 @@ NOTES = {
     "estimators": "The step trains the categorical VAE 784-512-256-(30 x 10)-256-512-784 with a batch of 100; Adam's\n"
     "update is part of it. The gradient is that of a cheap quadratic f, in logits of 100 x 30 x 10, by packages that\n"
     "have the same estimator. Their means are checked first; one whose mean gradient is another one is not timed.",
+    "together": "A training step of `softhot compare`'s default run, the categorical VAE 64-64-(4 x 4)-64-64 with a\n"
+    "batch of 100, for as many seeds: as one program, and one after the other. The numbers are the same.",
 }
 
 
@@ -76,7 +79,7 @@ def _section(path: Path, rows: Sequence[Row]) -> str:
     parts = [f"## {TITLES[script]} ({device})", NOTES[script]]
     if picture.exists():
         parts.append(f"![{TITLES[script]}](../benchmarks/results/{picture.name})")
-    tables = {"accuracy": _errors, "estimators": _estimators}.get(script, _costs)
+    tables = {"accuracy": _errors, "estimators": _estimators, "together": _seeds}.get(script, _costs)
     return "\n\n".join([*parts, *tables(rows)])
 
 
@@ -147,6 +150,20 @@ def _estimators(rows: Sequence[Row]) -> Iterable[str]:
         cells = {row["contender"]: _taken(row) for row in compared if row["estimator"] == kind}
         lines.append([kind, *(cells.get(name, "") for name in names)])
     yield f"**A gradient**, milliseconds (ratio to {OURS})\n\n" + _markdown(["estimator", *names], lines)
+
+
+def _seeds(rows: Sequence[Row]) -> Iterable[str]:
+    """A table for each estimator: the time of a step, and how many times that of one seed it is."""
+    yield f"Other processes used at most {max(float(row['others']) for row in rows):.2f} cores meanwhile."
+    for name, group in groupby(rows, key=lambda row: row["estimator"]):
+        cells: dict[tuple[int, str], str] = {}
+        for row in group:
+            cells[row["seeds"], row["contender"]] = f"{shorten(row['milliseconds'])} ({shorten(row['ratio'])})"
+        ways = list(dict.fromkeys(way for _, way in cells))
+        lines = [
+            [str(count), *(cells.get((count, way), "") for way in ways)] for count in dict.fromkeys(n for n, _ in cells)
+        ]
+        yield f"**{name}**, milliseconds (ratio to one seed)\n\n" + _markdown(["seeds", *ways], lines)
 
 
 def _taken(row: Row) -> str:

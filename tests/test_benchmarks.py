@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import accuracy, estimator_peers, estimators, exact, machine, quadrature, report, sampler
+from benchmarks import accuracy, estimator_peers, estimators, exact, machine, quadrature, report, sampler, together
 from benchmarks.agreement import agree
 from benchmarks.estimator_peers import TWINS, wrong
 from benchmarks.peers import ours, torch_eager
@@ -26,7 +26,7 @@ ALONE = """
 import runpy, sys
 sys.modules.update(jax=None, pyro=None, tensorflow_probability=None)
 sys.modules.update(pydrobert=None, reinmax=None, relaxit=None, storch=None)
-for script in ("sampler", "exact", "accuracy", "estimators"):
+for script in ("sampler", "exact", "accuracy", "estimators", "together"):
     if script == "estimators":  # which draws nothing
         place = sys.argv.index("--picture")
         del sys.argv[place : place + 2]
@@ -59,6 +59,9 @@ def test_the_scripts_write_their_files(tmp_path):
     steps = read_csv(tmp_path / "estimators-cpu.csv")
     assert {"straight-through", "gumbel-rao"} <= {row["estimator"] for row in steps if row["task"] == estimators.STEP}
     assert "| straight-through | 1 |" in written
+    seeds = read_csv(tmp_path / "together-cpu.csv")
+    assert {row["seeds"]: row["contender"] for row in seeds} == {1: together.ALONE, 4: together.TOGETHER}
+    assert f"| seeds | {together.ALONE} | {together.TOGETHER} |" in written
 
 
 @pytest.mark.parametrize("option", [{"threads": 0}, {"device": "tpu"}, {"picture": "gif"}])

@@ -104,6 +104,8 @@ def test_a_run_goes_on_alone_from_its_checkpoint(images, tmp_path):
     (alone,) = runs(images, configs[1])
     checkpoint.restore(alone, tmp_path / "one.safetensors")
     assert alone.epoch == 1
+    with pytest.raises(ValueError, match=r"runs at steps \[0, 3\] cannot take the next one together"):
+        Together([alone, *runs(images, configs[0])])
     list(alone.epochs())
     torch.testing.assert_close(state(alone), state(whole[1]), **CLOSE)
     list(Together(half).epochs())  # as do all of them, from where they are

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from softhot.kernels.parallel import run
-from softhot.kernels.routes import FULL, again, at_once, compiled, mapped, needs_gradient, repeats, route
+from softhot.kernels.routes import FULL, again, at_once, compiled, mapped, needs_gradient, repeats, route, rows_beside
 
 __all__ = ["binary", "log_likelihood", "log_likelihood_reference"]
 
@@ -34,7 +34,8 @@ def log_likelihood(x: Tensor, logits: Tensor) -> Tensor:
         tensor(-1.3863)
     """
     if mapped(logits):
-        return at_once(lambda logits, x: log_likelihood(x, logits), logits, x)
+        found: Tensor = at_once(lambda x, logits: log_likelihood(rows_beside(x, logits), logits), x, logits)
+        return found
     ready = repeats(x, logits) and logits.numel() and not needs_gradient(x) and route(x, logits) == "direct"
     if not ready or compiled("bernoulli_cpu") is None:
         return log_likelihood_reference(x, logits)

@@ -42,8 +42,9 @@ class Rows:
         for run, optimiser in enumerate(optimisers):
             rates.setdefault(optimiser.param_groups[0]["lr"], []).append(run)
         self._runs = list(rates.values())
-        self._order = torch.tensor([run for runs in self._runs for run in runs]).argsort()
         self._leaves = [_flat([_moved(optimisers[run]) for run in runs]).requires_grad_() for runs in self._runs]
+        order = [run for runs in self._runs for run in runs]
+        self._order = torch.tensor(order, device=self._leaves[0].device).argsort()
         kind: Callable[..., Optimizer] = type(optimisers[0])
         self._optimiser = kind(
             [

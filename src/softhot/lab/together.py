@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.func import functional_call, vmap
+from torch.func import vmap
 
 from softhot.kernels.streams import Streams
 from softhot.lab.config import Config
@@ -43,7 +43,7 @@ def together(configs: Sequence[Config], *, most: int = MOST) -> list[tuple[Confi
     """Groups of runs that train as one program, those of one group in their order.
 
     They differ in seed, temperatures and learning rates alone. A run whose steps are work enough has a group of its
-    own, as has one that is not the same at another pace, and one in float16.
+    own, and so has one that seconds end, and one in float16, which may skip a step.
 
     Arguments:
         configs: the runs.
@@ -66,8 +66,8 @@ def together(configs: Sequence[Config], *, most: int = MOST) -> list[tuple[Confi
 def _fitting(config: Config) -> int:
     """How many runs fill what there is of idle time."""
     if config.budget_seconds is not None or config.precision == "16-mixed":
-        return 1  # whose steps depend on the time they take, or on whether the slopes of the run are finite
-    layer = max(*config.hidden, config.latents * config.classes)
+        return 1
+    layer = max((*config.hidden, config.latents * config.classes))
     return max(_NUMBERS // (config.batch_size * config.evaluations * layer), 1)
 
 
@@ -76,20 +76,29 @@ class Together:
 
     Arguments:
         runs: of one group of :func:`together`, at the same step. They are brought up to date after every epoch.
+
+    Raises:
+        ValueError: If they are at different steps.
     """
 
     def __init__(self, runs: Sequence[Run]) -> None:
+        steps = sorted({run.step for run in runs})
+        if len(steps) > 1:
+            raise ValueError(
+                f"runs at steps {steps} cannot take the next one together; use list(run.epochs()) for each alone."
+            )
         self.runs = runs
-        self._modules = _Modules(runs[0])
+        modules = _Modules(runs[0])
         self._weights = Rows([run.optimiser for run in runs])
         learned = [run.learner.optimiser for run in runs if run.learner.optimiser is not None]
         self._learned = Rows(learned) if learned else None
-        names = {id(value): name for name, value in self._modules.named_parameters()}
+        names = {id(value): name for name, value in modules.named_parameters()}
         moved = [runs[0].optimiser, *learned[:1]]
         self._names = [[names[id(value)] for value in one.param_groups[0]["params"]] for one in moved]
         states = [_Modules(run).state_dict() for run in runs]
         rest = states[0].keys() - {name for own in self._names for name in own}
         self._rest = {name: torch.stack([state[name] for state in states]) for name in rest}
+        self._places = [_place(modules, name) for name in (*self._rest, *(name for own in self._names for name in own))]
 
     def epochs(self) -> Iterator[list[Epoch]]:
         """Train, and yield after every epoch that is left what it gave each run."""
@@ -130,7 +139,7 @@ class Together:
         """
         model, at = self.runs[0].model, self.runs[0].objective
         temperatures = _one([run.temperature for run in self.runs], x)
-        noise = [stream(run.config.seed, "gradient") for run in self.runs]
+        noise = [stream(run.config.seed, "gradient", device=run.device) for run in self.runs]
         weights = self._weights.all().detach().requires_grad_()
 
         def value(generator: torch.Generator, temperature: float | Tensor) -> Tensor:
@@ -164,7 +173,8 @@ class Together:
         def bound(generator: torch.Generator) -> Tensor:
             return evaluate_elbo(model, objective, images, generator)
 
-        found: list[float] = self._mapped(bound, [stream(0, "validation") for _ in self.runs]).tolist()
+        noise = [stream(0, "validation", device=run.device) for run in self.runs]
+        found: list[float] = self._mapped(bound, noise).tolist()
         return found
 
     def _mapped(
@@ -185,23 +195,35 @@ class Together:
             tensors |= zip(names, own.parted(values), strict=True)
 
         def one(tensors: dict[str, Tensor], run: Tensor, *given: Any) -> Any:
-            return functional_call(self._modules, tensors, (function, Streams(generators, run), *given))
+            kept = [holder[name] for holder, name in self._places]
+            try:
+                for (holder, name), value in zip(self._places, tensors.values(), strict=True):
+                    holder[name] = value
+                return function(Streams(generators, run), *given)
+            finally:
+                for (holder, name), value in zip(self._places, kept, strict=True):
+                    holder[name] = value
 
         dims = 0, 0, *(0 if isinstance(value, Tensor) else None for value in given)
-        return vmap(one, in_dims=dims, randomness="same")(tensors, torch.arange(len(self.runs)), *given)
+        runs = torch.arange(len(self.runs), device=self.runs[0].device)
+        return vmap(one, in_dims=dims, randomness="same")(tensors, runs, *given)
 
 
 class _Modules(nn.Module):
-    """The modules of a run as one, in which a function is called."""
+    """The modules of a run as one."""
 
     def __init__(self, run: Run) -> None:
         super().__init__()
         self.model, self.control = run.model, run.learner.control
 
-    def forward(self, function: Callable[..., Any], *given: Any) -> Any:
-        return function(*given)
+
+def _place(modules: nn.Module, name: str) -> tuple[dict[str, Any], str]:
+    """Where a module keeps a tensor: :func:`torch.func.functional_call` takes longer to find it than a small layer."""
+    path, _, own = name.rpartition(".")
+    module = modules.get_submodule(path)
+    return module._parameters if own in module._parameters else module._buffers, own
 
 
 def _one(numbers: Sequence[float], like: Tensor) -> float | Tensor:
     """Numbers by run, or the one that all have."""
-    return numbers[0] if len({*numbers}) == 1 else torch.tensor(numbers, dtype=like.dtype)
+    return numbers[0] if len({*numbers}) == 1 else torch.tensor(numbers, dtype=like.dtype, device=like.device)
