@@ -255,16 +255,18 @@ class TestGoingOn:
         """The record, and the steps reported; with `stop`, the run hears after so many that nobody wants it."""
         steps = []
 
-        def report(run):
-            steps.append(run.step)
+        def report(runs):
+            steps.append(runs[0].step)
             return len(steps) != stop
 
+        (folder / "runs").mkdir(exist_ok=True)
         asked = task.Task(folder, "key", None, None, 1e9)
         try:
-            trial, epochs = task._train(self.CONFIG, asked, Unfinished(folder, self.CONFIG.id), report)
+            (record,) = task.results((self.CONFIG,), asked, folder, report)
         except task.Abandoned:
             return None, steps
-        return trial.record(epochs), steps
+        (folder / "runs" / f"{self.CONFIG.id}.json").unlink()
+        return record, steps
 
     def test_an_abandoned_run_goes_on_bit_for_bit(self, tmp_path):
         whole, steps = self.train(tmp_path)
@@ -419,6 +421,9 @@ def test_each_worker_of_a_machine_with_gpus_sees_one(monkeypatch):
     assert [cluster._device(index)["CUDA_VISIBLE_DEVICES"] for index in range(3)] == ["2", "5", "2"]
 
 
-def test_groups_hold_every_run_once():
-    runs = study(0, 1, 2).runs
-    assert [config for group in engine.groups(runs) for config in group] == list(runs)
+def test_groups_stay_when_a_study_goes_on():
+    runs = study(*range(10)).runs
+    groups = engine._groups(runs, runs)
+    assert sorted(config.id for group in groups for config in group) == sorted(config.id for config in runs)
+    assert all(len({config.arm for config in group}) == 1 and len(group) <= 8 for group in groups)
+    assert engine._groups(runs, [config for group in groups[1:] for config in group]) == groups[1:]

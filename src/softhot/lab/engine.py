@@ -19,11 +19,13 @@ from softhot.lab.plan import Plan
 from softhot.lab.provenance import Code
 from softhot.lab.study import check_code, finished, keep, open_study
 from softhot.lab.task import Progress, Task, Unfit, carry_out
+from softhot.lab.together import together
 from softhot.problems.data import load
 
-__all__ = ["CHECKPOINT_SECONDS", "execute", "groups"]
+__all__ = ["CHECKPOINT_SECONDS", "execute"]
 
 CHECKPOINT_SECONDS = 60.0
+_TOGETHER = 8  # runs: more save little time, and leave other workers without
 _FIRST_SECONDS = 10.0  # to wait for a scheduler
 _AGAIN_SECONDS = 600.0  # for one that was there
 
@@ -88,12 +90,14 @@ def execute(
             )
             place = nullcontext(scheduler) if scheduler else local_cluster(min(workers, len(waiting)))
             with place as address:
-                yield from _carry_out(groups(waiting), address, task, watch)
+                yield from _carry_out(_groups(study.runs, waiting), address, task, watch)
 
 
-def groups(runs: Sequence[Config]) -> list[_Group]:
-    """The runs in groups that train together: each alone."""
-    return [(config,) for config in runs]
+def _groups(runs: Sequence[Config], waiting: Sequence[Config]) -> list[_Group]:
+    """What waits, in groups that train together: the same ones when a study goes on, with whatever workers."""
+    left = set(waiting)
+    planned = together(runs, most=_TOGETHER)
+    return [rest for group in planned if (rest := tuple(config for config in group if config in left))]
 
 
 def _carry_out(

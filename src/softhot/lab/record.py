@@ -20,11 +20,11 @@ from softhot.lab.gradients import measure, reference
 from softhot.lab.pictures import encoded, prior_samples, reconstructions
 from softhot.lab.provenance import Code
 from softhot.lab.targets import VaeTarget
-from softhot.lab.together import Together
+from softhot.lab.together import Together, program_of
 from softhot.lab.training import Epoch, Run, evaluate, few
 from softhot.problems.data import Binarised, ImageData, load, prepare
 
-__all__ = ["Trial", "about", "images_of", "run_one", "run_together", "score_candidate", "table"]
+__all__ = ["Trial", "about", "images_of", "records_of", "run_one", "run_together", "score_candidate", "table"]
 
 GRADIENT_IMAGES = 16
 GRADIENT_DRAWS = 64
@@ -141,11 +141,14 @@ def run_together(configs: Sequence[Config], *, scored: bool = True) -> list[dict
         scored: leave out the scores on the test images and the gradients, if not.
     """
     trials = Trial.begin_all(configs, scored=scored)
-    runs = [trial.run for trial in trials]
-    if len(runs) == 1:
-        return [trials[0].record(list(runs[0].epochs()))]
-    curves = list(zip(*Together(runs).epochs(), strict=True))
-    ends = [end for end, _ in _gradients(runs)] if scored else [None for _ in runs]
+    epochs = program_of([trial.run for trial in trials]).epochs()
+    return records_of(trials, list(zip(*epochs, strict=True)))
+
+
+def records_of(trials: Sequence[Trial], curves: Sequence[Sequence[Epoch]]) -> list[dict[str, Any]]:
+    """What is kept of the runs of a group when they are trained, given the epochs of each."""
+    scored = trials[0].start is not None
+    ends = [end for end, _ in _gradients([trial.run for trial in trials])] if scored else [None for _ in trials]
     return [trial.record(curve, end) for trial, curve, end in zip(trials, curves, ends, strict=True)]
 
 

@@ -26,7 +26,7 @@ from softhot.lab.rows import Rows
 from softhot.lab.seeds import stream
 from softhot.lab.training import Epoch, Run, evaluate_elbo, objective_of
 
-__all__ = ["Together", "together"]
+__all__ = ["Alone", "Together", "program_of", "together"]
 
 MOST = 64  # runs of a group
 _NUMBERS = 2**20  # of one layer, of all runs: beyond, there is no idle time left to fill
@@ -71,6 +71,30 @@ def _fitting(config: Config) -> int:
     return max(_NUMBERS // (config.batch_size * config.evaluations * layer), 1)
 
 
+def program_of(runs: Sequence[Run]) -> Together | Alone:
+    """What trains the runs of one group of :func:`together`.
+
+    Raises:
+        ValueError: If they are at different steps.
+    """
+    return Together(runs) if len(runs) > 1 else Alone(runs[0])
+
+
+class Alone:
+    """A run in training, as it is where there is no other."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+
+    def epochs(self, pause: Callable[[], None] = lambda: None) -> Iterator[list[Epoch]]:
+        """As of :class:`Together`."""
+        for epoch in self.run.epochs(pause):
+            yield [epoch]
+
+    def write(self) -> None:
+        """The run is up to date."""
+
+
 class Together:
     """Runs in training, as one program.
 
@@ -100,14 +124,19 @@ class Together:
         self._rest = {name: torch.stack([state[name] for state in states]) for name in rest}
         self._places = [_place(modules, name) for name in (*self._rest, *(name for own in self._names for name in own))]
 
-    def epochs(self) -> Iterator[list[Epoch]]:
-        """Train, and yield after every epoch that is left what it gave each run."""
+    def epochs(self, pause: Callable[[], None] = lambda: None) -> Iterator[list[Epoch]]:
+        """Train, and yield after every epoch that is left what it gave each run.
+
+        Arguments:
+            pause: called between the steps of an epoch, where :meth:`write` brings the runs up to date.
+        """
         first = self.runs[0]
         while not first.done:
             self.train_step()
             while first.step % first.per_epoch and not first.done:
+                pause()
                 self.train_step()
-            self._write()
+            self.write()
             yield [run.finish_epoch(elbo) for run, elbo in zip(self.runs, self._validate(), strict=True)]
 
     def train_step(self) -> None:
@@ -158,7 +187,7 @@ class Together:
         with held(self.runs[0].learner.estimator):
             return tallied(draw, truths, self.runs[0].learner.estimator, draws)
 
-    def _write(self) -> None:
+    def write(self) -> None:
         """Bring the runs to the state that this is in."""
         self._weights.write()
         if self._learned is not None:
