@@ -31,6 +31,7 @@ TITLES = {
     "accuracy": "Accuracy against time",
     "estimators": "Estimators of the gradient",
     "train_step": "A training step beside other libraries",
+    "together": "Many seeds at once",
 }
 NOTES = {
     "sampler": "`soft` and `hard` are gumbel_softmax; `rsample` and `log_prob` are the distributions'.",
@@ -47,6 +48,8 @@ NOTES = {
     "by `jax.jit`). All start from the same weights with the same images; losses, gradients and first updates are\n"
     "checked against softhot's. \"Fused Adam\" is torch's option `fused=True`, which softhot sets: the same update in\n"
     "one pass. softhot also looks for grey pixels at every step; the others do not. Ratios are taken within a round.",
+    "together": "A training step of `softhot compare`'s default run, the categorical VAE 64-64-(4 x 4)-64-64 with a\n"
+    "batch of 100, for as many seeds: as one program, and one after the other. The numbers are the same.",
 }
 
 
@@ -85,7 +88,8 @@ def _section(path: Path, rows: Sequence[Row]) -> str:
     parts = [f"## {TITLES[script]} ({device})", NOTES[script]]
     if picture.exists():
         parts.append(f"![{TITLES[script]}](../benchmarks/results/{picture.name})")
-    tables = {"accuracy": _errors, "estimators": _estimators, "train_step": _training}.get(script, _costs)
+    kinds = {"accuracy": _errors, "estimators": _estimators, "together": _seeds, "train_step": _training}
+    tables = kinds.get(script, _costs)
     return "\n\n".join([*parts, *tables(rows)])
 
 
@@ -201,6 +205,20 @@ def _paired(row: Row) -> str:
     if row["contender"] == OURS:
         return f"{time}; {shorten(row['examples_per_second'] / 1e3)}"
     return f"{time} ({shorten(row['ratio'])}, {shorten(row['ratio_low'])} to {shorten(row['ratio_high'])})"
+
+
+def _seeds(rows: Sequence[Row]) -> Iterable[str]:
+    """A table for each estimator: the time of a step, and how many times that of one seed it is."""
+    yield f"Other processes used at most {max(float(row['others']) for row in rows):.2f} cores meanwhile."
+    for name, group in groupby(rows, key=lambda row: row["estimator"]):
+        cells: dict[tuple[int, str], str] = {}
+        for row in group:
+            cells[row["seeds"], row["contender"]] = f"{shorten(row['milliseconds'])} ({shorten(row['ratio'])})"
+        ways = list(dict.fromkeys(way for _, way in cells))
+        lines = [
+            [str(count), *(cells.get((count, way), "") for way in ways)] for count in dict.fromkeys(n for n, _ in cells)
+        ]
+        yield f"**{name}**, milliseconds (ratio to one seed)\n\n" + _markdown(["seeds", *ways], lines)
 
 
 def _taken(row: Row) -> str:

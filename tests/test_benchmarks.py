@@ -12,7 +12,18 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import accuracy, estimator_peers, estimators, exact, machine, quadrature, report, sampler, train_step
+from benchmarks import (
+    accuracy,
+    estimator_peers,
+    estimators,
+    exact,
+    machine,
+    quadrature,
+    report,
+    sampler,
+    together,
+    train_step,
+)
 from benchmarks import trainers as training
 from benchmarks.agreement import agree
 from benchmarks.estimator_peers import TWINS, wrong
@@ -27,7 +38,7 @@ ALONE = """
 import runpy, sys
 sys.modules.update(jax=None, numpyro=None, pyro=None, tensorflow_probability=None)
 sys.modules.update(pydrobert=None, reinmax=None, relaxit=None, storch=None)
-for script in ("sampler", "exact", "accuracy", "train_step", "estimators"):
+for script in ("sampler", "exact", "accuracy", "train_step", "estimators", "together"):
     if script == "estimators":  # which draws nothing
         place = sys.argv.index("--picture")
         del sys.argv[place : place + 2]
@@ -65,6 +76,9 @@ def test_the_scripts_write_their_files(tmp_path):
     assert {row["contender"] for row in taken if row["task"] == train_step.STEP} == {OURS, "torch", "torch, fused Adam"}
     assert {"networks", "Adam", "pixels"} <= {row["contender"] for row in taken if row["task"] == train_step.PARTS}
     assert "| 1000, 8 × 4 |" in written
+    seeds = read_csv(tmp_path / "together-cpu.csv")
+    assert {row["seeds"]: row["contender"] for row in seeds} == {1: together.ALONE, 4: together.TOGETHER}
+    assert f"| seeds | {together.ALONE} | {together.TOGETHER} |" in written
 
 
 @pytest.mark.parametrize("option", [{"threads": 0}, {"device": "tpu"}, {"picture": "gif"}])

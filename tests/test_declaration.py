@@ -58,7 +58,7 @@ def here(study, folder, *, command, watch=None, **_):
     with open_study(study, folder, command=command) as key:
         work = task.Task(folder, key, None, None, 60.0, study.scored)
         for config in study.runs:
-            yield task._record(config, work, folder, lambda run: True)
+            yield from task.results((config,), work, folder, lambda runs: True)
 
 
 def labels(study):

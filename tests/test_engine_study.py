@@ -26,7 +26,7 @@ from softhot.lab import cluster, engine, files, provenance, record, task
 from softhot.lab.config import Config
 from softhot.lab.engine import execute
 from softhot.lab.files import Unwritable
-from softhot.lab.plan import plan
+from softhot.lab.plan import Grid, plan
 from softhot.lab.provenance import Code
 from softhot.lab.record import Trial
 from softhot.lab.study import open_study
@@ -35,7 +35,7 @@ from softhot.lab.unfinished import Unfinished
 
 SMALL = Config(hidden=(16,), epochs=1, latents=2, classes=3, estimator="reinmax")
 SOFTHOT = [sys.executable, "-c", "import sys; from softhot.cli import main; sys.exit(main())"]
-PATIENCE = 120  # seconds after which a process that does nothing is given up
+PATIENCE = 400  # seconds after which a process that does nothing is given up
 
 
 @pytest.fixture(autouse=True)
@@ -48,8 +48,8 @@ def _place(monkeypatch, tmp_path):
         monkeypatch.setenv(f"DASK_{name}", value)
 
 
-def study(*seeds, **settings):
-    return plan(dataclasses.replace(SMALL, **settings), ["reinmax"], ["categorical"], [1.0], seeds)
+def study(*seeds):
+    return plan(SMALL, [Grid({"estimator": ["reinmax"], "term": ["categorical"]})], seeds)
 
 
 def numbers(record):
@@ -70,7 +70,7 @@ class TestRealProcesses:
     """Images from a file: workers start faster without scikit-learn."""
 
     ARGUMENTS = ("compare", "--data", "images.npy", "--estimator", "reinmax", "straight-through", "--temperature", "1")
-    ARGUMENTS += ("--term", "categorical", "--seeds", "2", "--epochs", "24", "--latents", "2", "--classes", "3")
+    ARGUMENTS += ("--term", "categorical", "--seeds", "2", "--epochs", "40", "--latents", "2", "--classes", "3")
     ARGUMENTS += ("--hidden", "16", "--batch-size", "20", "--checkpoint-every", "0.002")
 
     @pytest.fixture(autouse=True)
@@ -215,21 +215,29 @@ def test_reports_come_from_every_run(here, tmp_path):
 def test_new_arms_are_added_and_old_ones_are_not_computed_again(here, tmp_path, monkeypatch):
     (old,) = run(study(0), tmp_path)
     trained = []
-    monkeypatch.setattr(Trial, "begin", lambda config, begin=Trial.begin: trained.append(config.seed) or begin(config))
+    prepare = Trial.begin_all
+
+    def begin(configs, **given):
+        trained.extend(config.seed for config in configs)
+        return prepare(configs, **given)
+
+    monkeypatch.setattr(Trial, "begin_all", begin)
     first, second = run(study(0, 1), tmp_path)
     assert first == old
     assert (second["seed"], trained) == (1, [1])
 
 
 def test_a_run_that_fails_is_named_and_the_others_go_on(here, tmp_path, monkeypatch):
-    def begin(config, begin=Trial.begin):
-        if config.seed == 0:
-            raise RuntimeError("out of luck")
-        return begin(config)
+    prepare = Trial.begin_all
 
-    monkeypatch.setattr(Trial, "begin", begin)
-    found = {record.get("reason", record.get("seed")) for record in run(study(0, 1), tmp_path)}
-    assert found == {"out of luck", 1}
+    def begin(configs, **given):
+        if 0 in [config.seed for config in configs]:
+            raise RuntimeError("out of luck")
+        return prepare(configs, **given)
+
+    monkeypatch.setattr(Trial, "begin_all", begin)
+    found = {record.get("reason", record.get("seed")) for record in run(study(0, 1, 2), tmp_path)}
+    assert found == {"out of luck", 1, 2}
 
 
 def test_a_worker_without_the_folder_hands_its_record_back(here, tmp_path, monkeypatch):
@@ -247,14 +255,18 @@ class TestGoingOn:
         """The record, and the steps reported; with `stop`, the run hears after so many that nobody wants it."""
         steps = []
 
-        def report(run):
-            steps.append(run.step)
+        def report(runs):
+            steps.append(runs[0].step)
             return len(steps) != stop
 
+        (folder / "runs").mkdir(exist_ok=True)
+        asked = task.Task(folder, "key", None, None, 1e9)
         try:
-            return task._train(self.CONFIG, Unfinished(folder, self.CONFIG.id), 1e9, report), steps
+            (record,) = task.results((self.CONFIG,), asked, folder, report)
         except task.Abandoned:
             return None, steps
+        (folder / "runs" / f"{self.CONFIG.id}.json").unlink()
+        return record, steps
 
     def test_an_abandoned_run_goes_on_bit_for_bit(self, tmp_path):
         whole, steps = self.train(tmp_path)
@@ -389,6 +401,8 @@ def test_bad_options_are_one_line(capsys, arguments, message):
 
 
 def test_the_source_of_a_number_is_told_from_what_only_shows_it(tmp_path):
+    package = Path(provenance.__file__).parent.parent
+    assert all((package / name).is_dir() or (package / f"{name}.py").is_file() for name in provenance._ASIDE)
     (tmp_path / "lab").mkdir()
     (tmp_path / "bounds.py").write_text("one")
     (tmp_path / "lab" / "report.py").write_text("one")
@@ -407,6 +421,9 @@ def test_each_worker_of_a_machine_with_gpus_sees_one(monkeypatch):
     assert [cluster._device(index)["CUDA_VISIBLE_DEVICES"] for index in range(3)] == ["2", "5", "2"]
 
 
-def test_groups_hold_every_run_once():
-    runs = study(0, 1, 2).runs
-    assert [config for group in engine.groups(runs) for config in group] == list(runs)
+def test_groups_stay_when_a_study_goes_on():
+    runs = study(*range(10)).runs
+    groups = engine._groups(runs, runs)
+    assert sorted(config.id for group in groups for config in group) == sorted(config.id for config in runs)
+    assert all(len({config.arm for config in group}) == 1 and len(group) <= 8 for group in groups)
+    assert engine._groups(runs, [config for group in groups[1:] for config in group]) == groups[1:]

@@ -30,7 +30,7 @@ _HALF = (torch.float16, torch.bfloat16)  # computed in float32
 
 def gumbel_softmax(
     logits: Float[Tensor, "..."],
-    tau: float = 1,
+    tau: float | Tensor = 1,
     hard: bool = False,
     eps: float = 1e-10,
     dim: int = -1,

@@ -2,6 +2,8 @@
 
 A study is read as far as it can be: a record that is broken, or is not the record of a run, is left out and named. Of a
 run of ``softhot train`` a record is made, without what was never measured: the quality of its gradients.
+
+Where settings were chosen on the validation images, a run of others that was chosen once is not a run of the study.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from typing import Any
 from softhot.lab.config import Config
 from softhot.lab.files import read_json
 from softhot.lab.record import about
+from softhot.lab.study import DECLARATION
 
 __all__ = ["read"]
 
@@ -40,10 +43,14 @@ def read(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     study = _content(description)
     if not isinstance(study, dict):
         study, damaged = {}, [description.name, *damaged]
-    declared = folder / "study.toml"
+    declared = folder / DECLARATION
     if declared.exists():
         study["toml"] = declared.read_text(encoding="utf-8", errors="replace")
-    return {**study, "damaged": damaged}, [content for content in contents.values() if _is_record(content)]
+    chosen = {choice["arm"]: choice["chosen"] for choice in study.get("choices") or ()}
+    records = [content for content in contents.values() if _is_record(content)]
+    return {**study, "damaged": damaged}, [
+        record for record in records if chosen.get(record["arm"], {}).items() <= record["config"].items()
+    ]
 
 
 def _content(path: Path) -> Any:

@@ -19,11 +19,13 @@ from softhot.lab.plan import Plan
 from softhot.lab.provenance import Code
 from softhot.lab.study import check_code, finished, keep, open_study
 from softhot.lab.task import Progress, Task, Unfit, carry_out
+from softhot.lab.together import together
 from softhot.problems.data import load
 
-__all__ = ["CHECKPOINT_SECONDS", "execute", "groups"]
+__all__ = ["CHECKPOINT_SECONDS", "execute"]
 
 CHECKPOINT_SECONDS = 60.0
+_TOGETHER = 8  # runs: more save little time, and leave other workers without
 _FIRST_SECONDS = 10.0  # to wait for a scheduler
 _AGAIN_SECONDS = 600.0  # for one that was there
 
@@ -88,12 +90,14 @@ def execute(
             )
             place = nullcontext(scheduler) if scheduler else local_cluster(min(workers, len(waiting)))
             with place as address:
-                yield from _carry_out(groups(waiting), address, task, watch)
+                yield from _carry_out(_groups(study.runs, waiting), address, task, watch)
 
 
-def groups(runs: Sequence[Config]) -> list[_Group]:
-    """The runs in groups that train together: each alone."""
-    return [(config,) for config in runs]
+def _groups(runs: Sequence[Config], waiting: Sequence[Config]) -> list[_Group]:
+    """What waits, in groups that train together: the same ones when a study goes on, with whatever workers."""
+    left = set(waiting)
+    planned = together(runs, most=_TOGETHER)
+    return [rest for group in planned if (rest := tuple(config for config in group if config in left))]
 
 
 def _carry_out(
@@ -107,17 +111,15 @@ def _carry_out(
     while left:
         try:
             with connect(address, seconds=seconds) as client:
-                for group, outcome in _round(client, list(left), task, watch):
-                    del left[group]
-                    yield from outcome
+                yield from _round(client, left, task, watch)
         except _Lost:
             seconds = _AGAIN_SECONDS
 
 
 def _round(
-    client: Any, waiting: Sequence[_Group], task: Task, watch: Callable[[Progress], None]
-) -> Iterator[tuple[_Group, list[dict[str, Any]]]]:
-    """The outcome of each group, as long as the scheduler is there.
+    client: Any, left: dict[_Group, None], task: Task, watch: Callable[[Progress], None]
+) -> Iterator[dict[str, Any]]:
+    """The records of the groups that are left, as long as the scheduler is there; what is done leaves them.
 
     Raises:
         _Lost: If it is not.
@@ -127,9 +129,15 @@ def _round(
 
     inbox: SimpleQueue[Any] = SimpleQueue()
     client.subscribe_topic(task.key, lambda event: inbox.put(Progress(*event[1])))
-    futures = {client.submit(carry_out, group, task, pure=False): group for group in waiting}
-    for future in futures:
+    futures: dict[Any, _Group] = {}
+
+    def submit(group: _Group) -> None:
+        future = client.submit(carry_out, group, task, pure=False)
+        futures[future] = group
         future.add_done_callback(inbox.put)
+
+    for group in left:
+        submit(group)
     while futures:
         arrived = inbox.get()
         if isinstance(arrived, Progress):
@@ -143,9 +151,16 @@ def _round(
         except (Unfit, Unwritable):
             raise
         except Exception as error:  # whatever the run raised
-            yield group, [{"failed": config.arm, "id": config.id, "reason": str(error)} for config in group]
+            del left[group]
+            if len(group) == 1:
+                yield {"failed": group[0].arm, "id": group[0].id, "reason": str(error)}
+                continue
+            for config in group:  # one of them; the others go on without it
+                left[config,] = None
+                submit((config,))
         else:
-            yield group, _kept(group, records, task)
+            del left[group]
+            yield from _kept(group, records, task)
 
 
 def _kept(group: _Group, records: list[dict[str, Any]], task: Task) -> list[dict[str, Any]]:
