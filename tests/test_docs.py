@@ -95,7 +95,7 @@ def test_a_result_is_kept_until_its_code_changes(tmp_path):
 
 def test_a_wrong_certificate_stops_the_build(monkeypatch):
     wrong = {"exact": {"figures": [], "checks": {"value": None, "cost": "it costs more"}}}
-    monkeypatch.setattr("pages.certificates.kept", lambda name, make: wrong)
+    monkeypatch.setattr("pages.certificates.kept", lambda *arguments: wrong)
     certificates.cache_clear()
     try:
         with pytest.raises(ValueError, match="exact: it costs more"):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from pages.kept import kept
@@ -17,7 +18,6 @@ from softhot.testing import certify
 __all__ = ["certificate", "certificates"]
 
 _OF = {"enumerated": "all {:,} outcomes", "integrated": "an integral of {:,} nodes", "drawn": "{:,} draws"}
-_METHODS = ("enumerated", "integrated")
 
 
 @functools.cache
@@ -27,7 +27,7 @@ def certificates() -> dict[str, dict[str, Any]]:
     Raises:
         ValueError: If an estimator is not what its class says.
     """
-    found: dict[str, dict[str, Any]] = kept("certificates", _measured)
+    found: dict[str, dict[str, Any]] = kept("certificates", _measured, Path(__file__))
     faults = [f"{name}: {fault}" for name, one in found.items() for fault in one["checks"].values() if fault]
     if faults:
         raise ValueError(f"estimators are not what they say: {'; '.join(faults)}. See softhot certify.")
@@ -64,9 +64,8 @@ def certificate(name: str) -> str:
 
 
 def _number(one: dict[str, Any], what: str) -> str:
-    if one["method"] in _METHODS:
-        return f"{one[what]:.4f}"
-    return f"{one[what]:.3f} ± {one[f'{what}_error']:.3f}"
+    drawn = one["method"] == "drawn"
+    return f"{one[what]:.3f} ± {one[f'{what}_error']:.3f}" if drawn else f"{one[what]:.4f}"
 
 
 def _measured() -> dict[str, Any]:

@@ -58,11 +58,18 @@ def _escaped(line: str) -> str:
 
 
 def _prepare(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-    # a property's first line is no type, though it may have a colon
-    lines[:] = [*([""] if what == "property" else []), *prepared(lines)]
+    # behind an empty comment a property's first line is not taken for its type, though it may have a colon
+    lines[:] = [*(["..", ""] if what == "property" else []), *prepared(lines)]
+
+
+def _sign(
+    app: Sphinx, what: str, name: str, obj: Any, options: Any, signature: str | None, returned: str | None
+) -> Any:
+    return signature and signature.replace("<factory>", "..."), returned  # which is no Python
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Prepare docstrings before their sections are read."""
+    """Prepare docstrings before their sections are read, and signatures."""
     app.connect("autodoc-process-docstring", _prepare, priority=400)
+    app.connect("autodoc-process-signature", _sign)
     return {"parallel_read_safe": True}

@@ -25,6 +25,7 @@ def facts_of_estimator(kind: type[Estimator]) -> list[tuple[str, str]]:
     name, one = next(name for name, other in ESTIMATORS.items() if other is kind), kind()
     terms = [term for term, value in TERMS.items() if incompatible(one, value) is None]
     sizes = [(latents, one.classes or classes) for latents, classes in SIZES]
+    chosen = settings(one)
     costs = [f"{count(one.evaluations(*size))} for N = {size[0]}, K = {size[1]}" for size in sizes]
     return [
         ("name", f"``{name}``"),
@@ -33,7 +34,7 @@ def facts_of_estimator(kind: type[Estimator]) -> list[tuple[str, str]]:
         ("f must be differentiable", "yes" if one.differentiable else "no"),
         ("evaluations of f", "; ".join(costs)),
         ("classes", str(one.classes or "any number")),
-        ("default settings", ", ".join(f"``{setting}``" for setting in settings(one)) or "none"),
+        *([("default settings", ", ".join(f"``{setting}``" for setting in chosen))] if chosen else []),
         ("goes with the terms", ", ".join(f"``{term}``" for term in terms) or "none: its value is a bound already"),
         ("source", one.source),
     ]

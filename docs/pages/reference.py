@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection
 
 from pages.docstrings import converted
 from pages.markup import heading, listed, table
@@ -17,18 +17,18 @@ DEFINITIONS = {
 }
 
 
-def reference(elsewhere: Mapping[str, str]) -> dict[str, str]:
+def reference(elsewhere: Collection[str]) -> dict[str, str]:
     """The texts of the pages by their names.
 
     Arguments:
-        elsewhere: the page that describes each symbol that has one, by its path.
+        elsewhere: the paths of what other pages describe.
     """
     rows = [(f":mod:`{package}`", definition(package).split("\n\n")[0]) for package in PACKAGES]
     index = "\n".join([heading("Reference"), table(("", ""), rows), listed(PACKAGES)])
     return {"packages/index": index} | {f"packages/{package}": _page(package, elsewhere) for package in PACKAGES}
 
 
-def _page(package: str, elsewhere: Mapping[str, str]) -> str:
+def _page(package: str, elsewhere: Collection[str]) -> str:
     public = [symbol for symbol in symbols(package) if not symbol.is_module]
     here = [symbol for symbol in public if symbol.path not in elsewhere]
     parts = [heading(package), f".. py:module:: {package}\n", converted(definition(package))]
@@ -43,7 +43,7 @@ def _page(package: str, elsewhere: Mapping[str, str]) -> str:
     return "\n".join(parts)
 
 
-def _module(home: str, package: str, elsewhere: Mapping[str, str]) -> list[str]:
+def _module(home: str, package: str, elsewhere: Collection[str]) -> list[str]:
     known = {symbol.path for symbol in symbols(package)}  # a module may have the name of a function
     known |= {symbol.home for symbol in symbols(package) if symbol.path in elsewhere}
     target = [] if home in known else [f".. py:module:: {home}\n"]

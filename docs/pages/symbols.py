@@ -1,7 +1,7 @@
 """What is public, where it is written, and whether it says what it is.
 
-Public is what stands in the ``__all__`` of a package below. A symbol is documented if it has a docstring of its own: a
-constant, the string under it. So are the public methods and properties of a class, which may inherit theirs.
+Public is what stands in the ``__all__`` of one of the packages. A symbol is documented if it has a docstring of its
+own; of a constant, the string under it. Public methods and properties of a class need one too, and may inherit it.
 """
 
 from __future__ import annotations
@@ -9,33 +9,26 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import pkgutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from textwrap import indent
 from typing import Any
 
 from sphinx.pycode import ModuleAnalyzer
 from torch.distributions import Distribution
 
+import softhot
 from pages.docstrings import converted
 
 __all__ = ["PACKAGES", "Symbol", "definition", "described", "symbols", "undocumented"]
 
-PACKAGES = (
-    "softhot.functional",
-    "softhot.distributions",
-    "softhot.distributions.bases",
-    "softhot.kl",
-    "softhot.estimators",
-    "softhot.bounds",
-    "softhot.inference",
-    "softhot.problems",
-    "softhot.problems.data",
-    "softhot.problems.vae",
-    "softhot.testing",
-    "softhot.lab",
-    "softhot.lab.quality",
-)
+_INTERNAL = {"softhot.cli", "softhot.kernels", "softhot.names"}
+_INNER = {"softhot.distributions.bases", "softhot.lab.quality", "softhot.problems.data", "softhot.problems.vae"}
+_TOP = {f"softhot.{module.name}" for module in pkgutil.iter_modules(softhot.__path__)}
+PACKAGES = tuple(sorted(_TOP - _INTERNAL | _INNER))
+"""The packages whose symbols are public."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +78,9 @@ class Symbol:
             yield self.path
         if inspect.isclass(self.value):
             for name, member in vars(self.value).items():
-                public = not name.startswith("_") and (inspect.isroutine(member) or isinstance(member, property))
+                public = not name.startswith("_") and (
+                    inspect.isroutine(member) or isinstance(member, property | cached_property)
+                )
                 if public and not inspect.getdoc(getattr(self.value, name)):
                     yield f"{self.path}.{name}"
 
@@ -114,7 +109,7 @@ def described(symbol: Symbol) -> str:
     if not inspect.isclass(symbol.value):
         options = f"   :module: {symbol.package}\n   :canonical: {symbol.home}.{symbol.name}\n"
         return f".. py:data:: {symbol.name}\n{options}\n{indent(converted(symbol.docstring), '   ')}\n"
-    call = "   :special-members: __call__\n" if "__call__" in getattr(symbol.value, "__abstractmethods__", ()) else ""
+    call = "   :special-members: __call__\n" if "__call__" in vars(symbol.value) else ""
     own = "   :inherited-members: Distribution\n" if issubclass(symbol.value, Distribution) else ""
     return f".. autoclass:: {symbol.path}\n   :members:\n{call}{own}"
 

@@ -1,4 +1,4 @@
-"""Write the pages, before anything is read."""
+"""Write the pages, before anything is read, to a folder that holds nothing else."""
 
 from __future__ import annotations
 
@@ -22,9 +22,7 @@ _LOG = getLogger(__name__)
 
 def written() -> dict[str, str]:
     """The texts of all pages by their names; those that end in .txt are parts of others."""
-    elsewhere = {
-        symbol.path: page for kind in METHODS for page, described in kind.on_pages().items() for symbol in described
-    }
+    elsewhere = {one.path for kind in METHODS for described in kind.on_pages().values() for one in described}
     found = {name: text for kind in METHODS for name, text in kind.pages().items()}
     return found | reference(elsewhere) | choice() | commands() | gallery()
 
