@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from sphinx.application import Sphinx
 from sphinx.util.logging import getLogger
 
+from pages.certificates import certificates
 from pages.choice import choice
 from pages.commands import commands
 from pages.gallery import gallery
@@ -22,9 +24,12 @@ _LOG = getLogger(__name__)
 
 def written() -> dict[str, str]:
     """The texts of all pages by their names; those that end in .txt are parts of others."""
+    with ThreadPoolExecutor() as pool:
+        shown = pool.submit(gallery)  # which waits for other processes
+        certificates()
     elsewhere = {one.path for kind in METHODS for described in kind.on_pages().values() for one in described}
     found = {name: text for kind in METHODS for name, text in kind.pages().items()}
-    return found | reference(elsewhere) | choice() | commands() | gallery()
+    return found | reference(elsewhere) | choice() | commands() | shown.result()
 
 
 def _check(app: Sphinx) -> None:
