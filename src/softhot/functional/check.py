@@ -12,8 +12,10 @@ from softhot.kernels.routes import unseen
 __all__ = ["averaged", "positive"]
 
 
-def positive(name: str, value: float | Tensor, batch: torch.Size) -> float | Tensor:
+def positive(name: str, value: float | Tensor, batch: torch.Size, *, column: bool = True) -> float | Tensor:
     """The value, if it is a finite positive number or a tensor of such that broadcasts with the batch.
+
+    A column, with a last dimension of one for the classes, loses that dimension.
 
     Where values cannot be seen, since they are compiled or mapped, only their shape is checked.
     """
@@ -22,6 +24,8 @@ def positive(name: str, value: float | Tensor, batch: torch.Size) -> float | Ten
             raise ValueError(f"{name}={value} is not a positive finite number; use {name}=1.0, for example.")
         return float(value)
     if value.numel() != 1:
+        if column and value.dim() == len(batch) + 1 and value.shape[-1] == 1:
+            value = value.squeeze(-1)
         try:
             fits = torch.broadcast_shapes(value.shape, batch) == batch
         except RuntimeError:
