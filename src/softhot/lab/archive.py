@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import csv
 import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ __all__ = ["read"]
 
 _TEXTS = ("arm", "estimator", "term", "sample")
 _PICTURES = ("reconstructions", "samples")
+_COLUMNS = ("epoch", "valid_elbo", "seconds", "evaluations")
 
 
 def read(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -73,12 +73,15 @@ def _single(folder: Path) -> dict[str, Any]:
         )
     config = Config.from_json(read_json(folder / "config.json"))
     curve = _curve(folder / "metrics.csv")
-    scores: Mapping[str, Any] = read_json(folder / "scores.json") if (folder / "scores.json").exists() else {}
+    scores = read_json(folder / "scores.json") if (folder / "scores.json").exists() else {}
+    if not isinstance(scores, dict):
+        raise ValueError(f"{str(folder / 'scores.json')!r} does not hold the scores of a run.")
+    objective, elbo = (scores.get(name) for name in ("objective", "elbo"))
     return {
         **about(config),
         "data": f"{config.data}, binarised: {config.binarise}",
         **{name: scores.get(name) for name in ("objective", "elbo", "iwae", "log_likelihood")},
-        "gap": scores["objective"] - scores["elbo"] if scores else None,
+        "gap": objective - elbo if isinstance(objective, float) and isinstance(elbo, float) else None,
         "valid_elbo": curve[-1]["valid_elbo"] if curve else None,
         "seconds": math.fsum(row["seconds"] for row in curve),
         "evaluations": math.fsum(row["evaluations"] for row in curve),
@@ -100,6 +103,6 @@ def _curve(path: Path) -> list[dict[str, Any]]:
             rows: list[dict[str, Any]] = [
                 {name: float(value) for name, value in row.items()} for row in csv.DictReader(file)
             ]
-        return [{**row, "epoch": int(row["epoch"])} for row in rows]
-    except (KeyError, TypeError, ValueError) as error:
+        return [{name: row[name] for name in _COLUMNS} | row | {"epoch": int(row["epoch"])} for row in rows]
+    except (KeyError, TypeError, ValueError, OverflowError, csv.Error) as error:
         raise ValueError(f"{str(path)!r} does not hold the epochs of a run ({error}).") from None
