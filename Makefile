@@ -12,11 +12,12 @@ compare: .venv/ready ## make the environment and compare estimators and KL terms
 picture: .venv/ready ## draw the picture of the README again (needs a Chrome or Chromium)
 	$(BIN)/softhot compare --plot docs/overview.png
 
-bench: .venv/bench ## time softhot and its peers, and write docs/performance.md (about ten minutes; nothing else should run)
+bench: .venv/bench ## time softhot and its peers, and write docs/performance.md (about twenty minutes; nothing else should run)
 	$(BIN)/python -m benchmarks.sampler
 	$(BIN)/python -m benchmarks.exact
 	$(BIN)/python -m benchmarks.accuracy
 	$(BIN)/python -m benchmarks.estimators
+	$(BIN)/python -m benchmarks.train_step
 	$(BIN)/python -m benchmarks.report
 
 test: .venv/ready ## make the environment and run the tests

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.timing import Row
+from benchmarks.timing import OURS, Row
 from softhot.lab.drawing import Figure, panels, save
 from softhot.lab.marks import COLOURS, MARKERS
 
-__all__ = ["costs", "errors", "save_picture"]
+__all__ = ["costs", "errors", "save_picture", "steps"]
 
 
 def costs(rows: Sequence[Row]) -> Figure:
@@ -46,6 +46,26 @@ def errors(rows: Sequence[Row]) -> Figure:
     figure.update_xaxes(type="log", dtick=1, title_text="seconds", exponentformat="none")
     figure.update_yaxes(type="log", dtick=2, matches="y", exponentformat="e")
     figure.update_layout(yaxis_title_text="error in nats; Monte Carlo: standard error")
+    return figure
+
+
+def steps(rows: Sequence[Row]) -> Figure:
+    """How many times softhot's every contender's training step takes, with its quartiles, by the estimator."""
+    shown = [row for row in rows if row["task"] != "parts" and row["contender"] != OURS]
+    left, right = dict.fromkeys(row["estimator"] for row in shown)
+    figure = panels(left, right, 460)
+    for name, mark in _marks(row["contender"] for row in shown).items():
+        for axis, estimator in (("", left), ("2", right)):
+            own = [row for row in shown if row["contender"] == name and row["estimator"] == estimator]
+            points = [(f"{row['batch']}<br>{row['latents']} × {row['classes']}", row["ratio"]) for row in own]
+            spread = {
+                "array": [row["ratio_high"] - row["ratio"] for row in own],
+                "arrayminus": [row["ratio"] - row["ratio_low"] for row in own],
+            }
+            figure.add_scatter(**_line(points, axis), **mark, showlegend=bool(own), error_y=spread)
+    figure.update_xaxes(title_text="batch, latent variables × classes", type="category")
+    figure.update_yaxes(matches="y", rangemode="tozero")
+    figure.update_layout(yaxis_title_text=f"time of a step, in that of {OURS}")
     return figure
 
 

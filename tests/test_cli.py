@@ -222,7 +222,7 @@ def test_control_c_keeps_the_descents_that_are_done(capsys, monkeypatch, tmp_pat
         (["train", "--resume"], "no run to resume"),
         (["certify", "zgr", "--draws", "9"], "draws=9 are too few"),
         (["compare", "--estimator", "reinmax", "--term", "concrete"], "go together"),
-        (["compare", "--seeds", "0"], "--seeds 0"),
+        (["compare", "--seeds", "0"], "seeds = 0"),
         (["train", "--baseline", "learnt"], "did you mean 'learned'"),
         (["train", "--control-learning-rate", "0"], "control_learning_rate=0.0"),
         (["train", "--keep-every", "0"], "--keep-every 0"),

@@ -1,107 +1,25 @@
-"""The summary against numbers by hand, the conclusion against numbers that flip it, and the page in a real browser."""
+"""The summary against numbers by hand, the conclusion against numbers that flip it, and what the page holds."""
 
 from __future__ import annotations
 
 import html
 import json
 import math
-import random
 import re
-import shutil
-import subprocess
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from softhot.lab import conclusion, drawing, figures, report, summary
+from softhot.lab import conclusion, drawing, exhibits, figures, quality_figures, report, summary
 from softhot.lab.conclusion import conclude, tied
+from softhot.lab.marks import marks
 from softhot.lab.report import render
 from softhot.lab.summary import Spread, distinct, summarise
+from tests.studies import DISCRETE, RELAXED, STUDY, arm, drawn, large, mixed, run
 
 VOID = {"meta", "link", "br", "hr", "img", "input", "col"}
-DISCRETE, RELAXED = "the discrete log-likelihood", "the log-likelihood of the relaxed model"
-STUDY: dict[str, Any] = {
-    "command": "softhot compare --seeds 3",
-    "created": "2026-01-02T03:04:05",
-    "version": "0.1.0",
-    "torch": "2.13.0",
-    "python": "3.12.3",
-    "skipped": [
-        {"estimator": "exact", "term": "concrete", "reason": "the term has a temperature & none is drawn"},
-        {"estimator": "reinmax", "term": "concrete", "reason": "the term has a temperature & none is drawn"},
-        {"estimator": "gumbel-softmax", "term": "discretised", "reason": "the term is of the <hard> sample"},
-    ],
-    "planned": 12,
-}
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-
-
-def quality(**given: float | None) -> dict[str, float | None]:
-    usual = {"bias": 0.3, "bias_se": 0.02, "variance": 1.5, "cosine": 0.6, "cosine_se": 0.01, "cosine_of_mean": 0.9}
-    found = {**usual, "snr": 0.8, **given}
-    small = found["bias"] is not None and found["bias_se"] is not None and found["bias"] <= 2 * found["bias_se"]
-    return {"bias_z": 0.5 if small else 20.0, **found}
-
-
-def run(
-    arm: str = "reinmax t=1 + categorical", seed: int = 0, elbo: float | None = -19.0, gap: float = 0.0, **given: Any
-) -> dict[str, Any]:
-    """One record; `given` replaces what is usual, `encoder` and `decoder` the quality of those gradients."""
-    estimator, term = arm.split(" ")[0], arm.split(" + ")[-1]
-    soft = estimator == "gumbel-softmax"
-    parts = {
-        "encoder": quality(**given.pop("encoder", {})),
-        "decoder": quality(**{"bias": 0.3 if soft else 0.01, **given.pop("decoder", {})}),
-    }
-    return {
-        "id": f"{arm}{seed}",
-        "version": "0.1.0",
-        "torch": "2.13.0",
-        "config": {"data": "digits", "latents": 6, "classes": 4, "hidden": [64], "estimator": estimator, "seed": seed},
-        "arm": arm,
-        "estimator": estimator,
-        "term": term,
-        "temperature": 1.0,
-        "seed": seed,
-        "data": "digits, threshold; scikit-learn, load_digits",
-        "bounds": {"concrete": RELAXED, "concrete-exact": RELAXED}.get(term) if soft else DISCRETE,
-        "unbiased": estimator in ("exact", "leave-one-out"),
-        "sample": "soft" if soft else "hard",
-        "objective": None if elbo is None else elbo + gap,
-        "elbo": elbo,
-        "iwae": None if elbo is None else elbo + 0.9,
-        "iwae_samples": 100,
-        "log_likelihood": None if elbo is None else elbo + 1.0,
-        "gap": gap,
-        "valid_elbo": elbo,
-        "seconds": 3.0,
-        "evaluations": 60_000,
-        "gradient": {"reference": "exact", "draws": 64, "images": 16, "start": parts, "end": parts},
-        "curve": [{"epoch": k, "objective": -30.0 / k, "valid_elbo": -30.0 / k} for k in range(1, 6)],
-        **given,
-    }
-
-
-def arm(name: str, *elbos: float | None, **given: Any) -> list[dict[str, Any]]:
-    return [run(name, seed, elbo, **given) for seed, elbo in enumerate(elbos)]
-
-
-def mixed() -> list[dict[str, Any]]:
-    """Everything that can be wrong with a study: a diverged run, a missing seed, one seed, no log-likelihood."""
-    return [
-        *arm("reinmax t=1 + categorical", -18.0, -18.1, -18.2),
-        *arm(
-            "leave-one-out + categorical", -18.5, -18.7, evaluations=240_000, log_likelihood=None, encoder={"bias": 0.0}
-        ),
-        *arm("gumbel-softmax t=1 + concrete", -18.9, -19.1, -19.0, gap=1.5),
-        *arm("gumbel-softmax t=1 + concrete-exact", -18.4, -18.6, -18.5, gap=1.4),
-        *arm("gumbel-softmax t=1 + categorical", -17.0, None, float("nan"), gap=2.5),
-        *arm("straight-through + categorical", None, encoder=dict.fromkeys(quality())),
-        *arm("exact + <script>alert(1)</script>", -17.9, gradient={}, curve=[]),
-    ]
 
 
 @pytest.fixture(scope="module")
@@ -154,6 +72,9 @@ def test_summary_by_hand() -> None:
     assert one.start.encoder.bias == Spread(0.3, 0.0, 2)
     assert one.evaluations.mean == 60_000
     assert [point.valid_elbo.mean for point in one.curve] == [-30, -15, -10, -7.5, -6]
+    assert [point.evaluations for point in one.curve] == [12_000, 24_000, 36_000, 48_000, 60_000]
+    assert [point.seconds for point in one.curve] == pytest.approx([0.6, 1.2, 1.8, 2.4, 3.0])
+    assert one.cost == Spread(1.0, 0.0, 2)  # the first has no such number
 
 
 def test_one_seed_has_no_deviation() -> None:
@@ -169,6 +90,17 @@ def test_ranking_puts_diverged_arms_last() -> None:
     assert [one.elbo.mean for one in summarise(mixed())[:5]] == sorted(
         (one.elbo.mean for one in summarise(mixed())[:5]), reverse=True
     )
+
+
+def test_a_run_that_was_not_scored_has_not_diverged() -> None:
+    unscored = [run("a + categorical", seed, None, valid_elbo=-20.0, gap=None) for seed in range(2)]
+    scored, other = summarise([*unscored, *arm("b + categorical", -19.0, None)])
+    assert (other.label, other.failed, other.unscored) == ("a + categorical", 0, 2)
+    assert (scored.label, scored.failed, scored.unscored) == ("b + categorical", 1, 0)
+    page = render(STUDY, [*unscored, *arm("b + categorical", -19.0, None)])
+    assert "2 of 4 runs have no scores on the test images." in page
+    assert "1 of 4 runs diverged" in page
+    assert "<td data-value='2'>2 (2 not scored)</td>" in page
 
 
 @pytest.mark.parametrize("counts", [(2, 2), (3, 3), (3, 5), (10, 40)])
@@ -283,14 +215,15 @@ def test_what_is_missing_is_said() -> None:
 
 def test_page_is_well_formed_and_loads_nothing(page: str) -> None:
     elements = Elements(page).seen
+    ids = [attributes["id"] for _, attributes in elements if "id" in attributes]
     for tag, attributes in elements:
-        for name in ("src", "href", "action", "srcset"):
+        for name in ("src", "action", "srcset"):
             assert name not in attributes, (tag, attributes)
+        assert "href" not in attributes or str(attributes["href"])[1:] in ids
     assert not re.search(r"@import|url\(", page[: page.index("</style>")])
-    assert sum(tag == "script" for tag, _ in elements) == 3  # Plotly once, the data, the page's own
+    assert sum(tag == "script" for tag, _ in elements) == 3  # the data, Plotly once, the page's own
     policy = next(attributes for _, attributes in elements if attributes.get("http-equiv") == "Content-Security-Policy")
     assert "default-src 'none'" in str(policy["content"])
-    ids = [attributes["id"] for _, attributes in elements if "id" in attributes]
     assert len(ids) == len(set(ids))
     for tag, attributes in elements:
         assert tag != "th" or attributes["scope"] in ("col", "row")
@@ -324,7 +257,7 @@ def test_labels_are_escaped(page: str) -> None:
     assert found
     pictures = json.loads(found[1])
     assert "<script" not in json.dumps(pictures)  # Plotly reads its texts as HTML
-    assert sorted(pictures) == ["cost", "curves", "decoder", "encoder", "gap"]
+    assert sorted(pictures) == ["budget", "cost", "curves", "decoder", "encoder", "gap", "price"]  # and no sweep
 
 
 def test_unfinished_study() -> None:
@@ -338,29 +271,98 @@ def test_unfinished_study() -> None:
     Elements(alone)
 
 
-def test_size_of_a_large_study() -> None:
-    rng = random.Random(0)
-    names = [
-        f"gumbel-softmax t={t / 10:g} + {term}" for t in range(1, 26) for term in ("categorical", "concrete", "x", "y")
-    ]
-    curve = [{"epoch": k, "valid_elbo": -30 / k + rng.random()} for k in range(1, 101)]
-    records = [run(name, seed, -19 + rng.random(), curve=curve) for name in names for seed in range(5)]
-    assert len(records) == 500
-    assert len(render(STUDY, records).encode()) < 10_000_000
+def test_where_a_page_came_from() -> None:
+    page = render(
+        {**STUDY, "toml": "estimator = ['<exact>']\n", "damaged": ["runs/a.json"]}, arm("reinmax t=1 + x", -1)
+    )
+    assert "<pre><code>estimator = [&#x27;&lt;exact&gt;&#x27;]</code></pre>" in page
+    assert "Left out, as they are broken: runs/a.json." in page
+    assert "<h1>softhot: reinmax t=1 + x on digits</h1>" in page  # it is the only one
+    assert "<fieldset" not in page[: page.index('<h2 id="seen">')]  # nothing to choose from
+
+
+def test_pictures_of_models() -> None:
+    records = drawn()
+    page = render(STUDY, records)
+    images = [attributes for tag, attributes in Elements(page).seen if tag == "img"]
+    assert len(images) == 2 * 7  # of the first seed of each arm
+    assert {(image["width"], image["height"]) for image in images} == {("140", "6"), ("28", "18")}
+    for image in images:
+        assert image["loading"] == "lazy"
+        assert str(image["alt"]).endswith(tuple(record["arm"] for record in records))
+    for bad in ("' onload='alert(1)", "aGVsbG8=", 7, None):
+        assert "<img" not in render(STUDY, [run(pictures={"samples": bad})])
+
+
+def test_a_large_study() -> None:
+    records = large()
+    assert len(records) == 600
+    page = render(STUDY, records)
+    assert len(page.encode()) < 10_000_000
+    assert "Drawn are 36 of 120 arms, the best of each estimator among them." in page
+    arms = summarise(records)
+    shown = figures.leading(arms, 10)
+    assert len(shown) == 10
+    assert shown == sorted(shown, key=arms.index)
+    assert {one.estimator for one in shown} == {one.estimator for one in arms}
+    assert len(figures.leading(arms, 1)) == 4
 
 
 def test_colours_and_markers_are_by_estimator() -> None:
-    arms = summarise(mixed())
-    marks = figures.marks(arms)
-    assert len({(mark.colour, mark.symbol) for mark in marks.values()}) == len(marks) == 5
-    for figure in (figures.gap(arms), figures.encoder(arms), figures.decoder(arms), figures.cost(arms)):
-        drawn = [trace for trace in figure.data if trace.name in marks and trace.mode.startswith("markers")]
-        assert drawn
-        for trace in drawn:
-            assert trace.marker.color == marks[trace.name].colour
-    for trace in figures.curves(arms).data:
-        if trace.mode == "lines" and trace.name:
-            assert trace.line.color == marks[trace.name.split()[0]].colour
+    arms = summarise([*mixed(), *drawn()])
+    names = marks(arms)
+    assert len({(mark.colour, mark.symbol) for mark in names.values()}) == len(names) == 5
+    found = exhibits.draw(arms)
+    assert [*found] == ["gap", "sweep", "encoder", "decoder", "price", "budget", "curves", "cost"]
+    for figure in found.values():
+        shown = [trace for trace in figure.data if trace.name and trace.name.split(" ")[0] in names]
+        assert shown
+        for trace in shown:
+            assert names[trace.name.split(" ")[0]].colour in (trace.marker.color, trace.line.color)
+
+
+def test_a_sweep_is_of_arms_that_differ_in_temperature_alone() -> None:
+    arms = summarise(drawn())
+    groups = {name: {one.label for one in group} for name, group in figures.sweeps(arms).items()}
+    assert groups == {
+        "reinmax + categorical": {"reinmax t=0.5 + categorical", "reinmax t=1 + categorical"},
+        "gumbel-softmax + concrete": {"gumbel-softmax t=0.5 + concrete", "gumbel-softmax t=1 + concrete"},
+    }
+    figure = figures.sweep(arms, marks(arms))
+    lines = {(trace.legendgroup, trace.xaxis): trace for trace in figure.data}
+    assert list(lines["gumbel-softmax + concrete", "x"].x) == [0.5, 1.0]
+    assert list(lines["gumbel-softmax + concrete", "x"].y) == pytest.approx([-18.65, -19.0])
+    assert list(lines["gumbel-softmax + concrete", "x2"].y) == pytest.approx([-18.15, -17.5])
+
+
+def test_the_error_at_equal_cost_falls_to_the_bias() -> None:
+    records = arm("reinmax t=1 + x", -1, -2, encoder={"bias": 0.3, "variance": 4.0}, decoder={"bias": 0.0})
+    records += arm("leave-one-out + x", -1, -2, encoder={"bias": 0.01, "variance": 4.0})
+    arms = summarise(records)
+    found = {(trace.name, trace.xaxis): trace for trace in quality_figures.budget(arms, marks(arms)).data}
+    biased, fair = found["reinmax t=1 + x", "x"], found["leave-one-out + x", "x"]
+    assert (biased.x[0], biased.x[-1], fair.x[0], fair.x[-1]) == (1, 400, 4, 400)
+    assert biased.y[0] == pytest.approx(math.sqrt(0.3**2 + 4.0), rel=1e-4)  # five digits are kept
+    assert biased.y[-1] == pytest.approx(math.sqrt(0.3**2 + 4.0 / 400), rel=1e-4)
+    assert fair.y[-1] == pytest.approx(math.sqrt(4.0 / 100), rel=1e-4)  # a bias within its error is none
+    assert found["reinmax t=1 + x", "x2"].y[-1] == pytest.approx(math.sqrt(1.5 / 400), rel=1e-4)
+
+
+def test_choices_change_what_is_drawn() -> None:
+    arms = summarise(drawn())
+    names = marks(arms)
+    curve = next(trace for trace in figures.curves(arms, names).data if trace.name == "exact + categorical")
+    choices = curve.meta["choices"]
+    assert choices["epochs"]["x"] == list(curve.x) == [1, 2, 3, 4, 5]
+    assert choices["evaluations"]["x"] == [12_000, 24_000, 36_000, 48_000, 60_000]
+    assert choices["seconds"]["x"] == pytest.approx([0.6, 1.2, 1.8, 2.4, 3.0])
+    figure = quality_figures.price(arms, names)
+    soft = [trace for trace in figure.data if trace.name == "gumbel-softmax" and trace.yaxis == "y"]
+    assert [trace.meta["choices"]["decoder"]["visible"] for trace in soft] == [False, True]
+    fair = [trace for trace in figure.data if trace.name == "exact" and trace.yaxis == "y"]
+    assert [list(trace.x) for trace in fair] == [[256], [256]]
+    assert [trace.marker.symbol for trace in soft] == [("square",) * 3] * 2
+    assert [trace.marker.symbol for trace in fair] == [("circle",), ("circle-open",)]  # the decoder's is unbiased
 
 
 def test_overview_is_one_titled_figure() -> None:
@@ -407,75 +409,7 @@ def test_save_as_something_unknown(tmp_path: Path, name: str) -> None:
 
 
 def test_plotly_is_imported_late() -> None:
-    for module in (conclusion, drawing, figures, report, summary):
+    for module in (conclusion, drawing, exhibits, figures, quality_figures, report, summary):
         assert not re.search(
             r"^(from|import) plotly", Path(str(module.__file__)).read_text(encoding="utf-8"), re.MULTILINE
         )
-
-
-PROBE = """<script>
-addEventListener("load", () => setTimeout(() => {
-  const rows = () => [...document.querySelectorAll(".ranking tbody tr")].filter((row) => !row.hidden);
-  const column = (i) => rows().map((row) => row.cells[i].dataset.value ?? row.cells[i].textContent);
-  const heads = [...document.querySelectorAll(".ranking thead th")];
-  const click = (i) => {
-    heads[i].querySelector("button").click();
-    return [heads[i].getAttribute("aria-sort"), column(i)];
-  };
-  const elbo = heads.findIndex((head) => head.textContent === "discrete ELBO");
-  const found = { up: click(elbo), down: click(elbo), arms: click(1), rank: heads[0].getAttribute("aria-sort") };
-  const filter = document.getElementById("filter");
-  filter.value = "GUMBEL exact";
-  filter.dispatchEvent(new Event("input"));
-  found.filtered = column(1);
-  found.count = document.getElementById("count").textContent;
-  found.drawn = [...document.querySelectorAll(".js-plotly-plot")].map((plot) => [
-    plot.id, plot.querySelectorAll(".main-svg").length, plot.querySelectorAll(".point, .js-line").length]);
-  found.ink = document.getElementById("gap").layout.font.color;
-  found.overflow = document.documentElement.scrollWidth > innerWidth;
-  const result = document.createElement("output");
-  result.id = "probe";
-  result.textContent = JSON.stringify(found);
-  document.body.append(result);
-}, 3000));
-</script></body>"""
-
-
-def browse(page: str, folder: Path, *arguments: str) -> dict[str, Any]:
-    (folder / "page.html").write_text(page.replace("</body>", PROBE), encoding="utf-8")
-    quiet = ["--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update"]
-    command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", *quiet, "--disable-sync", *arguments]
-    command += [f"--user-data-dir={folder / 'profile'}", "--virtual-time-budget=10000", "--dump-dom"]
-    dump = subprocess.run(
-        [*command, (folder / "page.html").as_uri()], capture_output=True, text=True, check=True, timeout=60
-    )
-    found = re.search(r'<output id="probe">(.*?)</output>', dump.stdout, re.DOTALL)
-    assert found, dump.stderr
-    result: dict[str, Any] = json.loads(html.unescape(found[1]))
-    return result
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
-    yield tmp_path
-    shutil.rmtree(tmp_path / "profile", ignore_errors=True)
-
-
-@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
-def test_page_in_a_browser(page: str, folder: Path) -> None:
-    found = browse(page, folder, "--window-size=1280,900", "--blink-settings=preferredColorScheme=0")
-    assert [name for name, *_ in found["drawn"]] == ["gap", "encoder", "decoder", "curves", "cost"]
-    assert all(layers >= 2 and marks > 0 for _, layers, marks in found["drawn"])
-    for direction, sign in (("up", 1), ("down", -1)):
-        order, cells = found[direction]
-        numbers = [float(cell) for cell in cells if cell]
-        assert order == {1: "ascending", -1: "descending"}[sign]
-        assert numbers == sorted(numbers, key=lambda number: sign * number)
-        assert len(numbers) == 6
-        assert cells[-1] == ""  # what is not finite comes last, in either direction
-    assert found["arms"][0] == "ascending"
-    assert found["rank"] == "none"
-    assert [text.split(" ", 1)[1] for text in found["filtered"]] == ["gumbel-softmax t=1 + concrete-exact"]
-    assert found["count"] == "1 of 7 arms"
-    assert found["ink"] == "#e4e7ea"  # of the dark theme
-    assert not found["overflow"]

@@ -8,13 +8,13 @@ import typer
 
 from softhot import __version__
 from softhot.cli.certify import certificates
-from softhot.cli.compare import compare
+from softhot.cli.compare import PANELS, compare
 from softhot.cli.entropy import entropy
 from softhot.cli.gradients import gradients
 from softhot.cli.infer import infer
 from softhot.cli.listing import listing
 from softhot.cli.optimise import optimise
-from softhot.cli.options import Several
+from softhot.cli.options import Several, panelled
 from softhot.cli.report import report
 from softhot.cli.train import train
 
@@ -43,7 +43,7 @@ def _every(version: Version = False) -> None:
 
 app.command(cls=Several)(entropy)
 app.command(cls=Several)(train)
-app.command(cls=Several)(compare)
+app.command(cls=panelled(PANELS))(compare)
 app.command(cls=Several)(gradients)
 app.command(cls=Several)(optimise)
 app.command(cls=Several)(infer)

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperOption
 
 from softhot.estimators import BASELINES, ESTIMATORS
 from softhot.kl import ALIASES, TERMS
-from softhot.lab.config import LARGER, OPTIMISERS, Config
+from softhot.lab.config import LARGER, OPTIMISERS, PRECISIONS, Config
 from softhot.problems.data import DATA, MODES
 
 __all__ = [
     "Baseline",
     "BatchSize",
     "Binarise",
+    "BudgetEvaluations",
+    "BudgetSeconds",
     "Classes",
     "Components",
     "ControlLearningRate",
@@ -29,9 +32,11 @@ __all__ = [
     "LearningRate",
     "Optimiser",
     "Out",
+    "Precision",
     "PriorTemperature",
     "Several",
     "estimator_names",
+    "panelled",
     "term_names",
 ]
 
@@ -71,6 +76,16 @@ ControlLearningRate = Annotated[
 ]
 BatchSize = Annotated[int, typer.Option(help="Images per step.")]
 Epochs = Annotated[int | None, typer.Option(help=_sized("Passes through the training images.", "epochs"))]
+BudgetEvaluations = Annotated[
+    float | None,
+    typer.Option(help="In place of epochs: evaluations of the decoder that a run may take, of one image each."),
+]
+BudgetSeconds = Annotated[
+    float | None, typer.Option(help="In place of epochs: seconds of training; the numbers depend on the machine.")
+]
+Precision = Annotated[
+    str, typer.Option(help=f"Of the networks' products, half of it faster on a GPU: {', '.join(PRECISIONS)}.")
+]
 Out = Annotated[Path | None, typer.Option(help="Folder to write to.")]
 
 _NUMBER = re.compile(r"-(\d|\.\d|inf$)")
@@ -95,3 +110,19 @@ class Several(TyperCommand):
             first = False
             spread.append(argument)
         return super().parse_args(ctx, spread)
+
+
+def panelled(panels: Mapping[str, Sequence[str]]) -> type[Several]:
+    """A command like :class:`Several` whose --help shows these parameters in panels of these names."""
+    panel_of = {name: panel for panel, names in panels.items() for name in names}
+
+    class Panelled(Several):
+        context_class = typer.Context
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            for one in self.params:
+                if isinstance(one, TyperOption):
+                    one.rich_help_panel = panel_of.get(str(one.name))
+
+    return Panelled

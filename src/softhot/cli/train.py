@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from softhot.cli import options
-from softhot.lab.config import PRECISIONS, Config
+from softhot.lab.config import Config
 from softhot.lab.devices import ACCELERATORS, Devices, Process
 from softhot.lab.single import MINUTES, Session
 from softhot.lab.tensorboard import Events
@@ -43,9 +43,7 @@ def train(
     control_learning_rate: options.ControlLearningRate = 3e-2,
     batch_size: options.BatchSize = 100,
     epochs: options.Epochs = None,
-    precision: Annotated[
-        str, typer.Option(help=f"Of the networks' products, half of it faster on a GPU: {', '.join(PRECISIONS)}.")
-    ] = "32",
+    precision: options.Precision = "32",
     devices: Annotated[int, typer.Option(help="Devices, each with its share of every batch.")] = 1,
     accelerator: Annotated[str, typer.Option(help=f"What a device is: {', '.join(ACCELERATORS)}.")] = "cpu",
     accumulate: Annotated[int, typer.Option(help="Parts that a device computes its share in, to save memory.")] = 1,

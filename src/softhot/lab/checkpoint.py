@@ -42,6 +42,7 @@ def save(run: Run, path: Path) -> None:
         "config": json.dumps(run.config.to_json()),
         "step": str(run.step),
         "seconds": str(run.seconds),
+        "elapsed": str(run.elapsed),
         "scaler": json.dumps(run.scaler.state_dict()),
     }
     raw = serialised(tensors, about)
@@ -119,6 +120,7 @@ def restore(run: Run, path: Path) -> None:
         if run.scaler.is_enabled():
             run.scaler.load_state_dict(json.loads(about["scaler"]))
         total, run.step, run.seconds = tensors["total"], int(about["step"]), float(about["seconds"])
+        run.elapsed = float(about["elapsed"])
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
         summary = (str(error).splitlines() or [type(error).__name__])[0].rstrip(":")
         raise ValueError(f"{str(path)!r} holds the weights of another model ({summary}).") from None
@@ -159,7 +161,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise ValueError(f"cannot read the checkpoint {str(path)!r}: {error.strerror or error}.") from error
     except SafetensorError as error:
         raise ValueError(f"{str(path)!r} is not a checkpoint, or is damaged ({error}).") from None
-    if not {"softhot", "config", "step", "seconds", "scaler"} <= about.keys():
+    if not {"softhot", "config", "step", "seconds", "elapsed", "scaler"} <= about.keys():
         raise ValueError(f"{str(path)!r} is not a checkpoint of softhot: it does not say what run it belongs to.")
     if not all(torch.isfinite(value).all() for value in tensors.values()):
         raise ValueError(f"{str(path)!r} holds numbers that are not finite: the run had diverged.")

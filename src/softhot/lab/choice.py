@@ -1,7 +1,7 @@
 r"""What is chosen on the validation images, so that the test images are looked at once.
 
-An arm whose tuned settings (see :class:`softhot.lab.plan.Plan`) have several values is a set of candidates, one for each
-combination. All candidates are trained with all seeds and recorded without the test images. Chosen is
+An arm whose tuned settings (see :class:`softhot.lab.plan.Plan`) have several values is a set of candidates, one for
+each combination. All candidates are trained with all seeds and recorded without the test images. Chosen is
 
 .. math:: \arg\max_c \frac{1}{S} \sum_{s=1}^{S} \mathrm{ELBO}_{c,s}
 
@@ -24,9 +24,9 @@ from softhot.lab.config import Config
 from softhot.lab.plan import Plan
 from softhot.lab.summary import Spread
 
-__all__ = ["choose", "undecided"]
+__all__ = ["Settings", "arms", "choose", "undecided"]
 
-_Settings = tuple[tuple[str, float], ...]
+Settings = tuple[tuple[str, float], ...]
 
 
 def undecided(study: Plan) -> bool:
@@ -38,7 +38,7 @@ def undecided(study: Plan) -> bool:
         >>> undecided(plan(Config(), [grid], [0]))
         True
     """
-    return any(len(candidates) > 1 for candidates in _arms(study))
+    return any(len(candidates) > 1 for candidates in arms(study))
 
 
 def choose(study: Plan, records: Sequence[Mapping[str, Any]]) -> Plan:
@@ -51,7 +51,7 @@ def choose(study: Plan, records: Sequence[Mapping[str, Any]]) -> Plan:
     found = {record["id"]: record for record in records if "id" in record}
     runs: set[Config] = set()
     choices = []
-    for candidates in _arms(study):
+    for candidates in arms(study):
         spreads = {
             settings: Spread.of(_valid_elbo(found, config) for config in configs)
             for settings, configs in candidates.items()
@@ -60,23 +60,24 @@ def choose(study: Plan, records: Sequence[Mapping[str, Any]]) -> Plan:
         runs |= {config for config in candidates[best] if config.id in found}
         if len(candidates) > 1:
             scores = [_scores(settings, spreads[settings], len(candidates[settings])) for settings in candidates]
-            choices.append({"arm": candidates[best][0].arm, "chosen": dict(best), "candidates": scores})
+            found_best = {"chosen": dict(best), "valid_elbo": spreads[best].mean}
+            choices.append({"arm": candidates[best][0].arm, **found_best, "candidates": scores})
     kept = tuple(config for config in study.runs if config in runs)
     return dataclasses.replace(study, runs=kept, choices=tuple(choices))
 
 
-def _arms(study: Plan) -> list[dict[_Settings, list[Config]]]:
+def arms(study: Plan) -> list[dict[Settings, list[Config]]]:
     """The candidates of each arm, by those of their tuned settings that differ, each with its runs."""
-    arms: dict[Config, dict[_Settings, list[Config]]] = {}
-    neutral = {name: 1.0 for name in study.tune}
+    found: dict[Config, dict[Settings, list[Config]]] = {}
+    neutral: dict[str, Any] = dict.fromkeys(study.tune, 1.0)
     for config in study.runs:
         settings = tuple((name, getattr(config, name)) for name in study.tune)
-        arm = arms.setdefault(dataclasses.replace(config, seed=0, **neutral), {})
+        arm = found.setdefault(dataclasses.replace(config, seed=0, **neutral), {})
         arm.setdefault(settings, []).append(config)
-    return [_differing(arm) for arm in arms.values()]
+    return [_differing(arm) for arm in found.values()]
 
 
-def _differing(arm: dict[_Settings, list[Config]]) -> dict[_Settings, list[Config]]:
+def _differing(arm: dict[Settings, list[Config]]) -> dict[Settings, list[Config]]:
     same = set.intersection(*map(set, arm))
     return {tuple(one for one in settings if one not in same): configs for settings, configs in arm.items()}
 
@@ -90,7 +91,7 @@ def _rank(spread: Spread, seeds: int) -> tuple[bool, bool, float]:
     return spread.count == seeds, spread.count > 0, spread.mean if spread.count else 0.0
 
 
-def _scores(settings: _Settings, spread: Spread, seeds: int) -> dict[str, Any]:
+def _scores(settings: Settings, spread: Spread, seeds: int) -> dict[str, Any]:
     return {
         **dict(settings),
         "valid_elbo": spread.mean,

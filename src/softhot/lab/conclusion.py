@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from softhot.lab.summary import Arm, distinct
 
-__all__ = ["conclude", "tied"]
+__all__ = ["chosen", "conclude", "tied"]
 
 
 def tied(arms: Sequence[Arm]) -> list[Arm]:
@@ -21,8 +22,18 @@ def conclude(arms: Sequence[Arm]) -> list[str]:
     if not arms:
         return ["No run has finished: there is nothing to conclude yet."]
     ranked = [arm for arm in arms if arm.elbo.count and not arm.failed] or [arm for arm in arms if arm.elbo.count]
-    sentences = [_best, _cheapest, _overstated, _twins, _encoder, _decoder] if ranked else []
+    sentences = [_best, _cheapest, _overstated, _twins, _encoder, _decoder, _chosen] if ranked else []
     return [text for sentence in sentences if (text := sentence(ranked))] + _diverged(arms)
+
+
+def chosen(choice: Mapping[str, Any]) -> str:
+    """What was chosen, in words.
+
+    Example:
+        >>> chosen({"arm": "zgr + categorical", "chosen": {"learning_rate": 0.01}, "candidates": [{}, {}]})
+        'learning rate 0.01'
+    """
+    return ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in choice["chosen"].items())
 
 
 def _best(arms: list[Arm]) -> str:
@@ -124,6 +135,29 @@ def _decoder(arms: list[Arm]) -> str:
     if not texts:
         return ""
     return f"The decoder's gradient after training has a bias within its error bars of zero in {' and '.join(texts)}."
+
+
+def _chosen(arms: list[Arm]) -> str:
+    tuned = [(arm, arm.choice) for arm in arms if arm.choice is not None]
+    if not tuned:
+        return ""
+    groups: dict[str, list[Arm]] = {}
+    for arm, choice in tuned:
+        groups.setdefault(chosen(choice), []).append(arm)
+    text = "; ".join(f"{what} for {_names(group)}" for what, group in groups.items())
+    counts = sorted({len(choice["candidates"]) for _, choice in tuned})
+    tried = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    text = (
+        f"Chosen from {tried} candidates each by the mean discrete ELBO of the validation images, before the test "
+        f"images were looked at: {text}."
+    )
+    ends = [arm for arm, choice in tuned if _at_end(choice)]
+    return f"{text} At an end of what was tried, so that a wider range may do better: {_names(ends)}." if ends else text
+
+
+def _at_end(choice: Mapping[str, Any]) -> bool:
+    tried = {name: [one[name] for one in choice["candidates"]] for name in choice["chosen"]}
+    return any(value in (min(tried[name]), max(tried[name])) for name, value in choice["chosen"].items())
 
 
 def _diverged(arms: Sequence[Arm]) -> list[str]:

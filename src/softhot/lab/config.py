@@ -21,6 +21,7 @@ from softhot.kl import ALIASES, Relaxed, Term, term
 from softhot.lab.kinds import of_kind
 from softhot.lab.seeds import stream
 from softhot.names import unknown
+from softhot.problems.data import MODES
 
 __all__ = ["EPOCHS", "LARGER", "LENGTHS", "OPTIMISERS", "PRECISIONS", "Config", "make_estimator"]
 
@@ -130,6 +131,8 @@ class Config:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise ValueError(f"{name}={value} is not a positive finite number; use {name}=1.0, for example.")
+        if self.binarise not in MODES:
+            raise unknown("way to binarise", self.binarise, MODES)
         if self.optimiser not in OPTIMISERS:
             raise unknown("optimiser", self.optimiser, OPTIMISERS)
         if self.precision not in PRECISIONS:

@@ -45,7 +45,7 @@ Everything may be left out: what is not said has the default of ``softhot compar
 ==============  =====================================================================================================
 ``[data]``      name, binarise
 ``[model]``     latents, classes, hidden, learned_prior, prior_temperature
-``[training]``  optimiser, batch_size, control_learning_rate, schedule (of annealed temperatures)
+``[training]``  optimiser, batch_size, control_learning_rate, precision, schedule (of annealed temperatures)
 ``[budget]``    one of epochs, evaluations, seconds: how long each run is
 ``[grid]``      estimator, term, temperature, final_temperature, samples, baseline, components, learning_rate
 ``[[arms]]``    the same, one table for each group of estimators
@@ -57,6 +57,7 @@ whatever estimator is named beside them. If there are ``[[arms]]``, the estimato
 names any.
 
 Example:
+    >>> import textwrap
     >>> found = parse(textwrap.dedent(__doc__.split("::", 1)[1].split("Everything", 1)[0]))
     >>> found.title, len(found.runs), found.runs[0].length
     ('Which estimator, at equal cost?', 48, '500,000 evaluations of the decoder')
@@ -76,7 +77,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import textwrap
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -85,21 +85,24 @@ from typing import Any, get_type_hints
 
 from softhot.lab.config import Config
 from softhot.lab.kinds import of_kind
-from softhot.lab.plan import GRID, MOST, TUNABLE, Grid, Plan, plan
+from softhot.lab.plan import GRID, MOST, Grid, Plan, plan
 from softhot.names import unknown
+from softhot.problems.data import DATA, load
 
-__all__ = ["ESTIMATORS", "SEEDS", "TEMPERATURES", "TERMS", "declare", "parse", "read"]
+__all__ = ["ESTIMATORS", "SEEDS", "TEMPERATURES", "TERMS", "TUNE", "declare", "parse", "read"]
 
-ESTIMATORS = ("exact", "leave-one-out", "straight-through", "reinmax", "gumbel-softmax", "st-gumbel-softmax")
-ESTIMATORS += ("mixture-of-discrete-flows",)
-TERMS = ("categorical", "maddison21", "maddison21-exact", "concrete", "concrete-exact", "mixture")
-TEMPERATURES = (0.5, 1.0)
+# what is compared, if nothing else is said
+ESTIMATORS = ["exact", "leave-one-out", "straight-through", "reinmax", "gumbel-softmax", "st-gumbel-softmax"]
+ESTIMATORS += ["mixture-of-discrete-flows"]
+TERMS = ["categorical", "maddison21", "maddison21-exact", "concrete", "concrete-exact", "mixture"]
+TEMPERATURES = [0.5, 1.0]
+TUNE = ["learning_rate"]
 SEEDS = 3
 
 _SECTIONS = {  # the keys of a table, and the settings that they are
     "data": {"name": "data", "binarise": "binarise"},
     "model": {name: name for name in ("latents", "classes", "hidden", "learned_prior", "prior_temperature")},
-    "training": {name: name for name in ("optimiser", "batch_size", "control_learning_rate", "schedule")},
+    "training": {name: name for name in ("optimiser", "batch_size", "control_learning_rate", "schedule", "precision")},
     "budget": {"epochs": "epochs", "evaluations": "budget_evaluations", "seconds": "budget_seconds"},
 }
 _KEYS = ("title", "seeds", "tune", *_SECTIONS, "grid", "arms")
@@ -150,6 +153,7 @@ def declare(table: Mapping[str, Any]) -> Plan:
         >>> declare({"seeds": 1, "grid": {"estimator": "reinmax", "term": "categorical"}}).runs[0].arm
         'reinmax t=1 + categorical'
     """
+    table = {key: value for key, value in table.items() if value is not None}
     _known("key", table, _KEYS)
     settings = {
         setting: value
@@ -157,15 +161,17 @@ def declare(table: Mapping[str, Any]) -> Plan:
         for setting, value in _settings(section, _table(table, section), names).items()
     }
     base = Config.for_data(settings.pop("data", "digits"), **settings)
-    title = of_kind("title", table.get("title") or "", str)
-    tune = of_kind("tune", table["tune"], tuple[str, ...]) if table.get("tune") is not None else TUNABLE[:1]
-    return dataclasses.replace(plan(base, _grids(table), _seeds(table.get("seeds")), tune=tune), title=title)
+    if base.data not in DATA and not Path(base.data).expanduser().exists():
+        load(base.data)  # which says why there is no such set
+    title = of_kind("title", table.get("title", ""), str)
+    tune = of_kind("tune", table.get("tune", TUNE), tuple[str, ...])
+    return dataclasses.replace(plan(base, _grids(table), _seeds(table.get("seeds", SEEDS)), tune=tune), title=title)
 
 
 def _grids(table: Mapping[str, Any]) -> list[Grid]:
     usual: dict[str, Sequence[Any]] = {"estimator": ESTIMATORS, "term": TERMS, "temperature": TEMPERATURES}
     shared = _lists("[grid]", _table(table, "grid"))
-    arms = table.get("arms") or []
+    arms = table.get("arms", [])
     if not isinstance(arms, list) or not all(isinstance(arm, dict) for arm in arms):
         raise ValueError("arms are no tables; write [[arms]] above each of them.")
     grids = [Grid(usual | shared)] if "estimator" in shared or not arms else []
@@ -179,13 +185,10 @@ def _grids(table: Mapping[str, Any]) -> list[Grid]:
 
 
 def _seeds(value: Any) -> Sequence[int]:
-    if isinstance(value, list):
-        seeds: tuple[int, ...] = of_kind("seeds", value, tuple[int, ...])
-    else:
-        count = SEEDS if value is None else of_kind("seeds", value, int)
-        if count > MOST:
-            raise ValueError(f"seeds = {count} is more than {MOST:,}; use seeds = {SEEDS}, for example.")
-        seeds = tuple(range(count))
+    several = isinstance(value, list)
+    seeds = of_kind("seeds", value, tuple[int, ...]) if several else range(of_kind("seeds", value, int))
+    if not several and value > MOST:
+        raise ValueError(f"seeds = {value} is more than {MOST:,}; use seeds = {SEEDS}, for example.")
     if not seeds:
         raise ValueError(f"seeds = {json.dumps(value)} leaves nothing to run; use seeds = {SEEDS}, for example.")
     return tuple(dict.fromkeys(seeds))

@@ -68,9 +68,10 @@ def curves(arms: Sequence[Arm], names: Mapping[str, Mark]) -> Figure:
     figure = blank(480, xaxis={"title": "epochs"}, yaxis={"title": "nats per image"})
     whole = max(1, max((len(arm.curve) for arm in shown), default=1) // 8)  # epochs from tick to tick
     choices = {
-        name: {"xaxis.title.text": text, "xaxis.dtick": whole if name == "epochs" else None, "xaxis.autorange": True}
+        name: {"xaxis.title.text": text, "xaxis.tickmode": "auto", "xaxis.autorange": True}
         for name, text in _ACROSS.items()
     }
+    choices["epochs"] |= {"xaxis.tickmode": "linear", "xaxis.dtick": whole}
     listed(figure, len(shown), choices=choices)
     seen = dict.fromkeys(names, 0)
     for arm in shown:

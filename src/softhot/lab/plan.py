@@ -104,8 +104,12 @@ def plan(
 
     Example:
         >>> grid = Grid({"estimator": ["reinmax", "zgr"], "term": ["categorical", "concrete"], "samples": [1, 4]})
-        >>> [run.arm for run in plan(Config(), [grid], [0]).runs]
-        ['reinmax n=1 t=1 + categorical', 'reinmax n=4 t=1 + categorical', 'zgr n=1 + categorical', 'zgr n=4 + categorical']
+        >>> for run in plan(Config(), [grid], [0]).runs:
+        ...     print(run.arm)
+        reinmax n=1 t=1 + categorical
+        reinmax n=4 t=1 + categorical
+        zgr n=1 + categorical
+        zgr n=4 + categorical
     """
     for name in tune:
         if name not in TUNABLE:

@@ -23,7 +23,7 @@ from softhot.lab.targets import VaeTarget
 from softhot.lab.training import Epoch, Run, evaluate, few
 from softhot.problems.data import Binarised, ImageData, load, prepare
 
-__all__ = ["Trial", "about", "run_one", "score_candidate", "table"]
+__all__ = ["Trial", "about", "images_of", "run_one", "score_candidate", "table"]
 
 GRADIENT_IMAGES = 16
 GRADIENT_DRAWS = 64
@@ -51,7 +51,7 @@ class Trial:
         Raises:
             ValueError: If the data cannot be read.
         """
-        data, images = _images(config.data, config.binarise)
+        data, images = images_of(config.data, config.binarise)
         run = Run(config, images)
         return cls(run, data, _gradient(run) if scored else None)
 
@@ -152,7 +152,8 @@ def _gradient(run: Run) -> tuple[dict[str, Any], str]:
 
 
 @lru_cache(maxsize=2)
-def _images(name: str, mode: str) -> tuple[ImageData, Binarised]:
+def images_of(name: str, mode: str) -> tuple[ImageData, Binarised]:
+    """A data set, and its images ready for training."""
     data = load(name)
     return data, prepare(data, mode)
 

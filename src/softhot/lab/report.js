@@ -86,6 +86,7 @@
   const heads = [...table.querySelectorAll("thead th")];
   const value = (row, column) => {
     const cell = row.cells[column];
+    if (cell.scope) return row.dataset.arm;
     if (!("value" in cell.dataset)) return cell.textContent.trim();
     return cell.dataset.value === "" ? null : Number(cell.dataset.value);
   };

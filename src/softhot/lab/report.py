@@ -35,7 +35,7 @@ def render(study: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> st
         study: as :func:`softhot.lab.archive.read` gives it.
         records: of its runs.
     """
-    arms = summarise(records)
+    arms = summarise(records, study.get("choices") or ())
     drawn = draw(arms)
     data = ",".join(f'"{name}":{figure.to_json()}' for name, figure in drawn.items())
     pictures = [exhibit(name, figure, arms) for name, figure in drawn.items()]

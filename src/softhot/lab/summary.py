@@ -102,6 +102,7 @@ class Arm:
         cost: evaluations of the decoder for one gradient of one image.
         start: gradients at the fresh weights, which all arms of a seed share.
         end: gradients after training.
+        choice: what was chosen for it from what, as in :func:`softhot.lab.choice.choose`; None if nothing was.
     """
 
     label: str
@@ -125,6 +126,7 @@ class Arm:
     start: Parts
     end: Parts
     curve: tuple[Point, ...]
+    choice: Mapping[str, Any] | None
 
     @property
     def setting(self) -> str:
@@ -139,12 +141,13 @@ class Arm:
         return self.gap.count == 1 or distinct(self.gap, Spread(0.0, 0.0, self.gap.count))
 
 
-def summarise(records: Sequence[Mapping[str, Any]]) -> list[Arm]:
-    """The arms of a study's records, best first."""
+def summarise(records: Sequence[Mapping[str, Any]], choices: Sequence[Mapping[str, Any]] = ()) -> list[Arm]:
+    """The arms of a study's records, best first, with the choices that were made for them."""
+    chosen = {choice["arm"]: choice for choice in choices}
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for record in records:
         groups.setdefault(record["arm"], []).append(record)
-    return sorted((_arm(label, runs) for label, runs in groups.items()), key=_rank)
+    return sorted((_arm(label, runs, chosen.get(label)) for label, runs in groups.items()), key=_rank)
 
 
 def distinct(one: Spread, other: Spread) -> bool:
@@ -169,7 +172,7 @@ def _rank(arm: Arm) -> tuple[bool, bool, float, str]:
     return arm.elbo.count == 0, arm.failed > 0, -arm.elbo.mean if arm.elbo.count else 0.0, arm.label
 
 
-def _arm(label: str, runs: list[Mapping[str, Any]]) -> Arm:
+def _arm(label: str, runs: list[Mapping[str, Any]], choice: Mapping[str, Any] | None) -> Arm:
     first, elbo = runs[0], _spread(runs, "elbo")
     unscored = sum(math.isfinite(_number(run, "valid_elbo")) and math.isnan(_number(run, "elbo")) for run in runs)
     return Arm(
@@ -194,6 +197,7 @@ def _arm(label: str, runs: list[Mapping[str, Any]]) -> Arm:
         start=_parts(runs, "start"),
         end=_parts(runs, "end"),
         curve=_curve(runs),
+        choice=choice,
     )
 
 

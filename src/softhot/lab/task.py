@@ -39,7 +39,7 @@ class Progress:
         arm: what it is called.
         seed: of the run.
         step: how many steps are done.
-        steps: how many there are.
+        steps: how many there are; where seconds end the run, how many there will be at this pace.
     """
 
     id: str
@@ -178,7 +178,7 @@ class _Reporter:
             return True
         self.due = time.monotonic() + _REPORT_SECONDS
         config = run.config
-        progress = Progress(config.id, config.arm, config.seed, run.step, run.steps)
+        progress = Progress(config.id, config.arm, config.seed, run.step, run.expected)
         self.worker.log_event(self.topic, dataclasses.astuple(progress))
         state = self.worker.state.tasks.get(self.task)
         return self.worker.status.name == "running" and state is not None and state.state == "executing"

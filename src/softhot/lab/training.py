@@ -147,6 +147,12 @@ class Run:
         budget = self.config.budget_seconds
         return self.step >= self.steps or (budget is not None and self.elapsed >= budget)
 
+    @property
+    def expected(self) -> int:
+        """The steps of the whole run, going by the pace so far where seconds end it."""
+        budget = self.config.budget_seconds
+        return self.steps if budget is None else math.ceil(self.step * max(budget / (self.elapsed or budget), 1))
+
     def objective(self, temperature: float) -> Objective:
         """What is maximised, at a temperature, with what the estimator has learned so far."""
         return Objective(self.learner.at(temperature), self.config.make_term())
