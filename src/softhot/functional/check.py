@@ -1,4 +1,4 @@
-"""Errors for temperatures, scales and numbers of draws, before any work is done."""
+"""Errors for logits, temperatures, scales and numbers of draws, before any work is done."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from softhot.kernels.routes import unseen
 
-__all__ = ["averaged", "positive"]
+__all__ = ["averaged", "floating", "positive"]
 
 
 def positive(name: str, value: float | Tensor, batch: torch.Size, *, column: bool = True) -> float | Tensor:
@@ -46,6 +46,16 @@ def positive(name: str, value: float | Tensor, batch: torch.Size, *, column: boo
             f"use {name}.exp() or torch.nn.functional.softplus({name}) for an unconstrained parameter."
         )
     return value
+
+
+def floating(name: str, value: Tensor) -> None:
+    """An error if these are no floating-point numbers over a last dimension of classes."""
+    if not value.is_floating_point():
+        raise ValueError(f"{name} is a tensor of {value.dtype}, not of floats; use {name}.float().")
+    if value.dim() < 1 or value.shape[-1] < 1:
+        raise ValueError(
+            f"{name} of shape {tuple(value.shape)} has no classes; use a tensor of shape (*batch, K) with K >= 1."
+        )
 
 
 def averaged(name: str, draws: int) -> None:

@@ -140,5 +140,5 @@ def wide(logits: Tensor) -> Tensor:
     if logits.dtype in _HALF:
         return logits.float()
     if not logits.dtype.is_floating_point:
-        raise TypeError(f"logits of {logits.dtype} are no floating-point numbers; use logits.float().")
+        raise ValueError(f"logits is a tensor of {logits.dtype}, not of floats; use logits.float().")
     return logits

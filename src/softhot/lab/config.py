@@ -235,7 +235,7 @@ class Config:
         return cls.from_json({"data": data, **usual, **chosen})
 
     @classmethod
-    def from_json(cls, value: dict[str, Any]) -> Config:
+    def from_json(cls, value: Any) -> Config:
         """The configuration of a dictionary.
 
         Raises:

@@ -26,7 +26,7 @@ HEATS = ("temperature", "final_temperature")
 OF_ESTIMATORS = (*HEATS, "samples", "baseline", "components")
 GRID = ("estimator", "term", *OF_ESTIMATORS, "learning_rate")  # the settings that a grid may list
 TUNABLE = ("learning_rate", "temperature")
-MOST = 100_000  # runs
+MOST = 10_000  # runs
 
 
 @dataclass(frozen=True)

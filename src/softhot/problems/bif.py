@@ -152,7 +152,7 @@ class _Tokens:
     """The words of a text, one after the other."""
 
     def __init__(self, text: str) -> None:
-        self.words = _TOKEN.findall(_SKIPPED.sub(" ", text))
+        self.words = [" ".join(word.split()) for word in _TOKEN.findall(_SKIPPED.sub(" ", text))]  # each in one line
         self.place = 0
 
     def __iter__(self) -> Iterator[str]:
