@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.special import expit, log_softmax, softmax
 
 __all__ = ["main"]
 
@@ -54,9 +53,10 @@ def _arguments() -> Iterator[tuple[str, float, Any, Any]]:
     for classes in CLASSES:
         for temperature in TEMPERATURES:
             logits, scores = 2 * random.normal(size=(2, classes))
-            yield "RelaxedOneHotCategorical", temperature, logits, softmax(scores)
-            yield "ExpRelaxedOneHotCategorical", temperature, logits, log_softmax(scores)
-            yield "RelaxedBernoulli", temperature, logits[:1], expit(scores[:1])
+            value = scores - np.log(np.exp(scores).sum())
+            yield "RelaxedOneHotCategorical", temperature, logits, np.exp(value)
+            yield "ExpRelaxedOneHotCategorical", temperature, logits, value
+            yield "RelaxedBernoulli", temperature, logits[:1], 1 / (1 + np.exp(-scores[:1]))
 
 
 if __name__ == "__main__":

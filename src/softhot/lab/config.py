@@ -249,7 +249,7 @@ class Config:
         for name in value:
             if name not in hints:
                 raise unknown("setting", name, hints)
-        settings = {
+        settings: dict[str, Any] = {
             name: None if found is None and NoneType in get_args(hints[name]) else of_kind(name, found, hints[name])
             for name, found in value.items()
         }
