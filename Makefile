@@ -18,6 +18,7 @@ bench: .venv/bench ## time softhot and its peers, and write docs/performance.md 
 	$(BIN)/python -m benchmarks.accuracy
 	$(BIN)/python -m benchmarks.estimators
 	$(BIN)/python -m benchmarks.train_step
+	$(BIN)/python -m benchmarks.together
 	$(BIN)/python -m benchmarks.report
 
 test: .venv/ready ## make the environment and run the tests

@@ -50,9 +50,9 @@ def errors(rows: Sequence[Row]) -> Figure:
 
 
 def steps(rows: Sequence[Row]) -> Figure:
-    """How many times softhot's every contender's training step takes, with its quartiles, by the estimator."""
+    """The time of every contender's training step, in that of softhot, with its quartiles; an estimator in a panel."""
+    left, right = dict.fromkeys(row["estimator"] for row in rows)
     shown = [row for row in rows if row["task"] != "parts" and row["contender"] != OURS]
-    left, right = dict.fromkeys(row["estimator"] for row in shown)
     figure = panels(left, right, 460)
     for name, mark in _marks(row["contender"] for row in shown).items():
         for axis, estimator in (("", left), ("2", right)):
@@ -90,6 +90,6 @@ def _marks(names: Iterable[str]) -> dict[str, dict[str, Any]]:
     }
 
 
-def _line(points: Sequence[tuple[float, float]], axis: str) -> dict[str, Any]:
+def _line(points: Sequence[tuple[str | float, float]], axis: str) -> dict[str, Any]:
     x, y = zip(*points, strict=True) if points else ((), ())
     return {"x": x, "y": y, "mode": "lines+markers", "xaxis": f"x{axis}", "yaxis": f"y{axis}"}

@@ -18,6 +18,8 @@ from benchmarks.contest import DISTURBED, SHAPES
 from benchmarks.peers import TEMPERATURE
 from benchmarks.settings import RESULTS, TRIES, launch
 from benchmarks.timing import OURS, Row, read_csv, shorten
+from benchmarks.train_step import PARTS, STEP
+from benchmarks.trainers import GUMBEL
 from softhot.lab.files import write_text
 
 __all__ = ["main"]
@@ -28,6 +30,8 @@ TITLES = {
     "exact": "Exact values beside one draw",
     "accuracy": "Accuracy against time",
     "estimators": "Estimators of the gradient",
+    "train_step": "A training step beside other libraries",
+    "together": "Many seeds at once",
 }
 NOTES = {
     "sampler": "`soft` and `hard` are gumbel_softmax; `rsample` and `log_prob` are the distributions'.",
@@ -38,6 +42,14 @@ NOTES = {
     "estimators": "The step trains the categorical VAE 784-512-256-(30 x 10)-256-512-784 with a batch of 100; Adam's\n"
     "update is part of it. The gradient is that of a cheap quadratic f, in logits of 100 x 30 x 10, by packages that\n"
     "have the same estimator. Their means are checked first; one whose mean gradient is another one is not timed.",
+    "train_step": "The VAE 784-512-256-(N x K)-256-512-784 with Bernoulli pixels and the categorical divergence to a\n"
+    "uniform prior, from zeroed gradients to Adam's update: by softhot's own pieces, by plain torch with\n"
+    "`torch.nn.functional.gumbel_softmax` or the package `reinmax`, and by the SVI of Pyro and of NumPyro (compiled\n"
+    "by `jax.jit`). All start from the same weights with the same images; losses, gradients and first updates are\n"
+    "checked against softhot's. \"Fused Adam\" is torch's option `fused=True`, which softhot sets: the same update in\n"
+    "one pass. softhot also looks for grey pixels at every step; the others do not. Ratios are taken within a round.",
+    "together": "A training step of `softhot compare`'s default run, the categorical VAE 64-64-(4 x 4)-64-64 with a\n"
+    "batch of 100, for as many seeds: as one program, and one after the other. The numbers are the same.",
 }
 
 
@@ -76,7 +88,8 @@ def _section(path: Path, rows: Sequence[Row]) -> str:
     parts = [f"## {TITLES[script]} ({device})", NOTES[script]]
     if picture.exists():
         parts.append(f"![{TITLES[script]}](../benchmarks/results/{picture.name})")
-    tables = {"accuracy": _errors, "estimators": _estimators}.get(script, _costs)
+    kinds = {"accuracy": _errors, "estimators": _estimators, "together": _seeds, "train_step": _training}
+    tables = kinds.get(script, _costs)
     return "\n\n".join([*parts, *tables(rows)])
 
 
@@ -147,6 +160,65 @@ def _estimators(rows: Sequence[Row]) -> Iterable[str]:
         cells = {row["contender"]: _taken(row) for row in compared if row["estimator"] == kind}
         lines.append([kind, *(cells.get(name, "") for name in names)])
     yield f"**A gradient**, milliseconds (ratio to {OURS})\n\n" + _markdown(["estimator", *names], lines)
+
+
+def _training(rows: Sequence[Row]) -> Iterable[str]:
+    """The steps of each estimator by shape and contender, then where softhot's time goes."""
+    others = max(float(row["others"]) for row in rows)
+    yield f"Other processes used at most {others:.2f} cores during any case."
+    steps = [row for row in rows if row["task"] == STEP]
+    for estimator, group in groupby(steps, key=lambda row: row["estimator"]):
+        own = list(group)
+        names = list(dict.fromkeys(row["contender"] for row in own))
+        lines = []
+        for case, cases in groupby(own, key=_case):
+            cells = {row["contender"]: _paired(row) for row in cases}
+            lines.append([case, *(cells.get(name, "") for name in names)])
+        yield (
+            f"**{estimator}**, milliseconds (ratio to {OURS}, its quartiles); for {OURS} also thousands of images per "
+            "second\n\n" + _markdown(["batch, N × K", *names], lines)
+        )
+    alone = [row for row in rows if row["task"] == PARTS]
+    names = list(dict.fromkeys(row["contender"] for row in alone if row["contender"] != OURS))
+    lines = []
+    for case, cases in groupby(alone, key=_case):
+        found = {row["contender"]: row for row in cases}
+        whole, each = found.pop(OURS)["milliseconds"], [found[name]["milliseconds"] for name in names]
+        rates = [shorten(1e3 * found[name]["work"] / found[name]["milliseconds"]) for name in ("networks", "Adam")]
+        shares = [f"{shorten(time)} ({100 * time / whole:.0f} %)" for time in [*each, whole - sum(each)]]
+        lines.append([case, shorten(whole), *shares, *rates])
+    yield (
+        f"**Where the time of {OURS}'s step goes** ({GUMBEL}): its parts, each timed alone forward and backward, in "
+        "milliseconds and as a share. `networks` are the matrix products with the layers between them, `pixels` the "
+        "likelihood and the search for grey pixels; what is left is the way from one to the next. Nothing takes less "
+        "than its matrix products and one pass over what Adam keeps, in the units of the last two columns.\n\n"
+        + _markdown(["batch, N × K", "step", *names, "left", "networks, GFLOP/s", "Adam, GB/s"], lines)
+    )
+
+
+def _case(row: Row) -> str:
+    return f"{row['batch']}, {row['latents']} × {row['classes']}"
+
+
+def _paired(row: Row) -> str:
+    time = shorten(row["milliseconds"])
+    if row["contender"] == OURS:
+        return f"{time}; {shorten(row['examples_per_second'] / 1e3)}"
+    return f"{time} ({shorten(row['ratio'])}, {shorten(row['ratio_low'])} to {shorten(row['ratio_high'])})"
+
+
+def _seeds(rows: Sequence[Row]) -> Iterable[str]:
+    """A table for each estimator: the time of a step, and how many times that of one seed it is."""
+    yield f"Other processes used at most {max(float(row['others']) for row in rows):.2f} cores meanwhile."
+    for name, group in groupby(rows, key=lambda row: row["estimator"]):
+        cells: dict[tuple[int, str], str] = {}
+        for row in group:
+            cells[row["seeds"], row["contender"]] = f"{shorten(row['milliseconds'])} ({shorten(row['ratio'])})"
+        ways = list(dict.fromkeys(way for _, way in cells))
+        lines = [
+            [str(count), *(cells.get((count, way), "") for way in ways)] for count in dict.fromkeys(n for n, _ in cells)
+        ]
+        yield f"**{name}**, milliseconds (ratio to one seed)\n\n" + _markdown(["seeds", *ways], lines)
 
 
 def _taken(row: Row) -> str:

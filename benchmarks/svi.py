@@ -56,11 +56,12 @@ def pyro(device: str) -> Maker:
         svi = SVI(model, guide, PyroOptim(torch.optim.Adam, {"lr": RATE, "fused": True}), Trace_ELBO())
 
         def draw() -> tuple[Tensor, Tensor]:
-            loss = svi.loss_and_grads(model, guide, x)
-            found = torch.cat([list(each.parameters())[-1].grad for each in (encoder, decoder)]) / len(x)
-            for each in (*encoder.parameters(), *decoder.parameters()):
-                each.grad = None
-            return torch.tensor(loss / len(x)), found
+            loss, found = svi.loss_and_grads(model, guide, x), []
+            for network in (encoder, decoder):
+                *_, bias = network.parameters()
+                found.append(torch.zeros_like(bias) if bias.grad is None else bias.grad / len(x))
+                network.zero_grad()
+            return torch.tensor(loss / len(x)), torch.cat(found)
 
         return Trainer(Call(lambda: svi.step(x), *ending(x)), draw, lambda: watched(encoder, decoder))
 

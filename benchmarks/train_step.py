@@ -87,7 +87,7 @@ def wrong(maker: Maker, twin: Maker, estimator: str, settings: Settings) -> str 
     problem = Problem.of(estimator, (10, 3, 4), (16,), 20, settings.device)
     mine, theirs = (each.begin(problem) for each in (maker, twin))
     differences = []
-    for _ in range(settings.draws // 50):
+    for _ in range(settings.draws // 100):
         (loss, slope), (expected, direction) = mine.draw(), theirs.draw()
         differences.append(torch.cat([(loss - expected).reshape(1), slope - direction]).cpu())
     first = mine.watched()

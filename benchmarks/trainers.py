@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from benchmarks.calls import ending
+from benchmarks.peers import torch_compile
 from benchmarks.timing import OURS, Call
 from softhot.bounds import Objective
 from softhot.estimators import GumbelSoftmax, ReinMax
@@ -126,15 +127,12 @@ def fused(device: str) -> Maker:
 
 
 def compiled(device: str) -> Maker:
-    """The same again, its loss compiled by torch.compile.
+    """The same again, its loss compiled by torch.compile, anew for every shape.
 
     Raises:
         RuntimeError: If it cannot compile anything.
     """
-    try:
-        torch.compile(torch.neg)(torch.zeros(1, device=device))
-    except Exception as error:  # whatever the compilers have to say
-        raise RuntimeError(f"it fails to compile: {str(error).splitlines()[0]}") from error
+    torch_compile(device)
     name = "torch.compile, fused Adam"
     return Maker(name, f"torch {torch.__version__}", (GUMBEL,), lambda each: _plain(each, _gumbel, compile=True))
 

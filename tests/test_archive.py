@@ -58,6 +58,16 @@ def test_a_study_without_its_description_is_read(study):
     assert len(read(study)[1]) == 14
 
 
+def test_runs_of_what_is_no_longer_chosen_are_left_out(study):
+    arm = drawn()[0]["arm"]
+    choice = {"arm": arm, "chosen": {"latents": 6}, "valid_elbo": -1.0, "candidates": []}
+    (study / "study.json").write_text(json.dumps({**STUDY, "choices": [choice]}))
+    assert len(read(study)[1]) == 14
+    choice["chosen"] = {"latents": 7}
+    (study / "study.json").write_text(json.dumps({**STUDY, "choices": [choice]}))
+    assert read(study) == ({**STUDY, "choices": [choice], "damaged": []}, drawn()[2:])
+
+
 def test_a_study_before_its_first_run_is_read(tmp_path, capsys):
     (tmp_path / "study.json").write_text(json.dumps(STUDY))
     assert main(["report", str(tmp_path)]) == 0
@@ -84,7 +94,7 @@ def test_a_single_run_is_read(tmp_path, whole):
     for name in ("scores.json", "samples.png", "reconstructions.png"):
         (tmp_path / name).unlink()
     (record,) = read(tmp_path)[1]  # as it is while it trains
-    assert record["elbo"] is None
+    assert "elbo" not in record
     assert record["pictures"] == {}
     (tmp_path / "metrics.csv").write_text("epoch,valid_elbo\n1,high\n")
     with pytest.raises(ValueError, match="does not hold the epochs of a run"):

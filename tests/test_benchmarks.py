@@ -12,21 +12,33 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import accuracy, estimator_peers, estimators, exact, machine, quadrature, report, sampler
+from benchmarks import (
+    accuracy,
+    estimator_peers,
+    estimators,
+    exact,
+    machine,
+    quadrature,
+    report,
+    sampler,
+    together,
+    train_step,
+)
+from benchmarks import trainers as training
 from benchmarks.agreement import agree
 from benchmarks.estimator_peers import TWINS, wrong
 from benchmarks.peers import ours, torch_eager
 from benchmarks.settings import Settings, launch
-from benchmarks.timing import Call, Pace, measure, read_csv, summary
+from benchmarks.timing import OURS, Call, Pace, measure, read_csv, summary
 from softhot.estimators import StraightThrough
 from softhot.functional import gumbel_softmax
 
 ROOT = Path(__file__).parent.parent
 ALONE = """
 import runpy, sys
-sys.modules.update(jax=None, pyro=None, tensorflow_probability=None)
+sys.modules.update(jax=None, numpyro=None, pyro=None, tensorflow_probability=None)
 sys.modules.update(pydrobert=None, reinmax=None, relaxit=None, storch=None)
-for script in ("sampler", "exact", "accuracy", "estimators"):
+for script in ("sampler", "exact", "accuracy", "train_step", "estimators", "together"):
     if script == "estimators":  # which draws nothing
         place = sys.argv.index("--picture")
         del sys.argv[place : place + 2]
@@ -46,6 +58,7 @@ def test_the_scripts_write_their_files(tmp_path):
     done = subprocess.run([sys.executable, "-c", ALONE, *options], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     peers = {"pyro": "pyro", "jax_jit": "jax", "tfp": "jax", "reinmax": "reinmax", "storchastic": "storch"}
+    peers["numpyro"] = "jax"
     for peer, missing in peers.items():
         assert re.search(f"^{peer} is skipped: .*{missing}", done.stdout, re.MULTILINE)
     report.main(tmp_path, tmp_path / "performance.md")
@@ -59,6 +72,13 @@ def test_the_scripts_write_their_files(tmp_path):
     steps = read_csv(tmp_path / "estimators-cpu.csv")
     assert {"straight-through", "gumbel-rao"} <= {row["estimator"] for row in steps if row["task"] == estimators.STEP}
     assert "| straight-through | 1 |" in written
+    taken = read_csv(tmp_path / "train_step-cpu.csv")
+    assert {row["contender"] for row in taken if row["task"] == train_step.STEP} == {OURS, "torch", "torch, fused Adam"}
+    assert {"networks", "Adam", "pixels"} <= {row["contender"] for row in taken if row["task"] == train_step.PARTS}
+    assert "| 1000, 8 × 4 |" in written
+    seeds = read_csv(tmp_path / "together-cpu.csv")
+    assert {row["seeds"]: row["contender"] for row in seeds} == {1: together.ALONE, 4: together.TOGETHER}
+    assert f"| seeds | {together.ALONE} | {together.TOGETHER} |" in written
 
 
 @pytest.mark.parametrize("option", [{"threads": 0}, {"device": "tpu"}, {"picture": "gif"}])
@@ -132,6 +152,23 @@ def test_a_package_that_is_wrong_is_named_and_not_timed(monkeypatch, tmp_path, c
     assert (last["contender"], last["milliseconds"]) == ("Other", "")
     report.main(tmp_path, tmp_path / "performance.md")
     assert "another gradient" in (tmp_path / "performance.md").read_text()
+
+
+def two_updates(trainer: training.Trainer) -> training.Trainer:
+    return replace(trainer, step=Call(lambda: [trainer.step.run() for _ in range(2)], lambda _: None))
+
+
+def test_a_wrong_training_step_is_found(tmp_path):
+    settings = Settings(quick=True, threads=1, device="cpu", out=tmp_path, picture="svg")
+    right, torch_plain = training.ours("cpu"), training.plain("cpu")
+
+    def found(begin: Any) -> str | None:
+        return train_step.wrong(replace(torch_plain, begin=begin), right, training.GUMBEL, settings)
+
+    assert found(torch_plain.begin) is None
+    assert "standard errors" in found(lambda problem: torch_plain.begin(replace(problem, x=1 - problem.x)))
+    assert "standard errors" in found(lambda problem: right.begin(replace(problem, estimator=training.REINMAX)))
+    assert "first update is 0.002" in found(lambda problem: two_updates(torch_plain.begin(problem)))
 
 
 @pytest.mark.parametrize("quantity", accuracy.QUANTITIES, ids=lambda quantity: quantity.name)

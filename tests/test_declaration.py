@@ -1,5 +1,6 @@
 """Studies that are declared: the same from file and flags, with budgets, forecasts, and choices by validation."""
 
+import csv
 import dataclasses
 import itertools
 import json
@@ -9,13 +10,12 @@ import pytest
 import torch
 
 from softhot.cli import compare, main
-from softhot.lab import declaration, forecast, record, training
+from softhot.lab import declaration, forecast, record, task, training
 from softhot.lab.choice import choose, undecided
 from softhot.lab.conclusion import conclude
 from softhot.lab.config import Config
-from softhot.lab.engine import execute
 from softhot.lab.plan import Grid, Plan, plan
-from softhot.lab.study import finished, weights
+from softhot.lab.study import finished, open_study
 from softhot.lab.summary import summarise
 from softhot.lab.training import Run
 from softhot.problems.data import load, prepare
@@ -51,6 +51,14 @@ def _here(monkeypatch, tmp_path):
 @pytest.fixture(scope="module")
 def images():
     return prepare(load("digits"), "threshold")
+
+
+def here(study, folder, *, command, watch=None, **_):
+    """What the engine does, in this process."""
+    with open_study(study, folder, command=command) as key:
+        work = task.Task(folder, key, None, None, 60.0, study.scored)
+        for config in study.runs:
+            yield from task.results((config,), work, folder, lambda runs: True)
 
 
 def labels(study):
@@ -191,8 +199,9 @@ class TestBudget:
         assert part.epoch == run.epoch == 2
 
     def test_what_pays_for_whole_epochs_is_as_good_as_their_number(self, images):
-        config = dataclasses.replace(SMALL, estimator="reinmax", epochs=None)
-        by_cost = Run(dataclasses.replace(config, budget_evaluations=2.0 * len(images.train)), images)
+        config = dataclasses.replace(SMALL, estimator="reinmax")
+        cost = 2.0 * len(images.train)
+        by_cost = Run(dataclasses.replace(config, epochs=None, budget_evaluations=cost), images)
         by_number = Run(dataclasses.replace(config, epochs=2), images)
         pairs = zip(by_cost.epochs(), by_number.epochs(), strict=True)
         assert all(dataclasses.replace(one, seconds=0) == dataclasses.replace(two, seconds=0) for one, two in pairs)
@@ -271,10 +280,10 @@ class TestChoice:
 def test_a_candidate_is_scored_once_and_as_if_it_had_been_alone(tmp_path, images, monkeypatch):
     config = dataclasses.replace(SMALL, estimator="score-function", baseline="learned")
     study = Plan((config,), (), scored=False)
-    (candidate,) = execute(study, tmp_path, command="test", workers=1)
+    (candidate,) = here(study, tmp_path, command="test")
     assert not {"elbo", "objective", "gradient", "log_likelihood", "pictures"} & candidate.keys()
     assert finished(tmp_path, config) is None
-    assert list(execute(study, tmp_path, command="test")) == [candidate]
+    assert list(here(study, tmp_path, command="test")) == [candidate]
     blind = dataclasses.replace(images, test=images.test * torch.nan)
     with monkeypatch.context() as patch:
         patch.setattr(record, "images_of", lambda *_: (load("digits"), blind))
@@ -283,7 +292,7 @@ def test_a_candidate_is_scored_once_and_as_if_it_had_been_alone(tmp_path, images
     assert again["valid_elbo"] == pytest.approx(candidate["valid_elbo"], rel=1e-4)
     with monkeypatch.context() as patch:
         patch.setattr(Run, "train_step", None)  # it is not trained again
-        found = record.score_candidate(config, weights(tmp_path, config), candidate)
+        (found,) = here(dataclasses.replace(study, scored=True), tmp_path, command="test")
     alone = record.run_one(config)
     for key in ("elbo", "iwae", "objective", "log_likelihood", "valid_elbo", "evaluations", "steps"):
         assert found[key] == pytest.approx(alone[key], rel=1e-4)
@@ -291,7 +300,8 @@ def test_a_candidate_is_scored_once_and_as_if_it_had_been_alone(tmp_path, images
     assert ours == pytest.approx(theirs, rel=1e-3)
 
 
-def test_compare_chooses_reports_and_goes_on(capsys, tmp_path):
+def test_compare_chooses_reports_and_goes_on(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(compare, "execute", here)
     text = FILE.replace('["reinmax", "gumbel-softmax"]', '"reinmax"').replace("0.002, 0.008", "1e-5, 1e-2")
     (tmp_path / "study.toml").write_text(text)
     assert main(["compare", "study.toml"]) == 0
@@ -308,10 +318,13 @@ def test_compare_chooses_reports_and_goes_on(capsys, tmp_path):
         for kind in ("candidates", "runs")
     }
     assert rates == {"candidates": [1e-5, 1e-5, 1e-2, 1e-2], "runs": [1e-2, 1e-2]}
-    assert "Chosen from 2 candidates each" in (folder / "report.html").read_text()
-    header, *rows = (folder / "records.csv").read_text().splitlines()
-    elbos = [row.split(",")[header.split(",").index("elbo")] for row in rows]
-    assert [bool(elbo) for elbo in elbos] == [True, True, False, False]
+    page = (folder / "report.html").read_text()
+    assert all(
+        one in page for one in ("<title>two</title>", "Chosen from 2 candidates each", "temperature = [0.5, 1.0]")
+    )
+    with (folder / "records.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(bool(row["elbo"]), row["learning_rate"]) for row in rows] == [(True, "0.01")] * 2 + [(False, "1e-05")] * 2
     before = {path: path.stat().st_mtime_ns for path in (folder / "runs").iterdir()}
     assert main(["compare", "study.toml"]) == 0
     assert {path: path.stat().st_mtime_ns for path in (folder / "runs").iterdir()} == before
@@ -352,18 +365,23 @@ class TestForecast:
         assert f"about 0:0{(12 * 12 + 6 * 20) // 60}:{(12 * 12 + 6 * 20) % 60} (h:mm:ss), an estimate" in said
         assert [path.name for path in tmp_path.iterdir()] == ["study.toml"]
 
-    def test_it_times_real_steps_and_seconds_take_what_they_take(self):
-        (run,) = plan(SMALL, [Grid({"estimator": ["zgr"], "term": ["jang"]})], [0]).runs
-        study = plan(dataclasses.replace(run, epochs=50), [Grid({"estimator": ["zgr"], "term": ["jang"]})], [0])
+    def test_seconds_take_what_they_take(self, monkeypatch):
+        monkeypatch.setattr(forecast, "_time", lambda work: 2.0)
+        monkeypatch.setattr(forecast, "_gradient", lambda run: 10.0)
+        ticks = itertools.count()
+        monkeypatch.setattr(training.time, "perf_counter", lambda: float(next(ticks)))
+        limited = dataclasses.replace(SMALL, epochs=None, budget_seconds=24.0)  # two epochs
+        (cost,) = forecast.forecast(Plan((limited,), ()), workers=1)
+        assert cost.steps is None
+        assert cost.training == pytest.approx(24 + 2 * 2 * 300 / 100)
+        assert cost.scoring == pytest.approx(2 * 300 / 100 + 2 * 10)
+
+    def test_it_measures_and_leaves_the_threads_as_they_were(self):
         threads = torch.get_num_threads()
-        (long,) = forecast.forecast(study, workers=1)
+        (cost,) = forecast.forecast(Plan((SMALL,), ()), workers=1)
         assert torch.get_num_threads() == threads
-        assert long.steps == 50 * 12
-        assert min(long.training, long.scoring) > 0
-        timed = dataclasses.replace(run, epochs=None, budget_seconds=40.0)
-        (limited,) = forecast.forecast(dataclasses.replace(study, runs=(timed,)), workers=1)
-        assert limited.steps is None
-        assert limited.training >= 40.0
+        assert cost.steps == 12
+        assert min(cost.training, cost.scoring) > 0
 
 
 def test_the_example_of_the_format_is_toml():

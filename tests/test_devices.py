@@ -31,11 +31,7 @@ SEEDS = 100
 
 EXACT = [dataclasses.replace(SMALL, estimator="exact")]
 SURE = [dataclasses.replace(SMALL, estimator="score-function", baseline=name) for name in ("running", "learned")]
-NOISY = [
-    dataclasses.replace(SMALL, **settings, seed=seed)
-    for settings in ({"estimator": "gumbel-softmax"}, {"estimator": "rebar"})
-    for seed in range(SEEDS)
-]
+NOISY = [dataclasses.replace(SMALL, estimator="rebar", seed=seed) for seed in range(SEEDS)]
 
 
 @cache
@@ -93,9 +89,8 @@ def test_two_processes_learn_what_one_learns(found, config):
     assert any(control) or config in EXACT
 
 
-@pytest.mark.parametrize("estimator", ["gumbel-softmax", "rebar"])
-def test_two_processes_learn_the_same_but_for_their_noise(found, estimator):
-    pairs = [found[config] for config in NOISY if config.estimator == estimator]
+def test_two_processes_learn_the_same_but_for_their_noise(found):
+    pairs = [found[config] for config in NOISY]
     differences = torch.tensor([[two - one for one, two in zip(a, b, strict=True)] for (a, _), (b, _) in pairs])
     assert differences[:, -1].abs().min() > 0
     assert_mean(differences, torch.zeros(SMALL.epochs))
@@ -130,6 +125,12 @@ def test_processes_have_noise_of_their_own(config, differs):
 def test_one_process_in_one_part_has_the_numbers_of_a_run_without_devices():
     config = NOISY[0]
     assert trained(config, few_images(), process())[0] == trained(config, few_images())[0]
+
+
+def test_processes_cannot_end_by_the_clock():
+    run = Run(dataclasses.replace(SMALL, epochs=None, budget_seconds=1.0), few_images())
+    with pytest.raises(ValueError, match=r"budget_seconds=1 .* use epochs=20"):
+        process(count=2).take(run)
 
 
 @pytest.mark.parametrize(("precision", "digits"), [("bf16-mixed", 8), ("16-mixed", 11)])
@@ -194,10 +195,14 @@ TRAIN = ["train", "--estimator", "score-function", "--baseline", "learned", "--b
 
 def test_a_run_that_is_killed_goes_on_bit_for_bit(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    command = [sys.executable, "-c", "import sys; from softhot.cli import main; sys.exit(main())"]
-    victim = subprocess.Popen(
-        [*command, *TRAIN, "--checkpoint-every", "0", "--out", "killed"], stdout=subprocess.DEVNULL
-    )
+    # a process that compiles the kernels may round otherwise than those that find them compiled
+    assert main([*TRAIN[:-1], "1", "--out", "compiled"]) == 0
+
+    def start(*arguments):
+        command = [sys.executable, "-c", "import sys; from softhot.cli import main; sys.exit(main())"]
+        return subprocess.Popen([*command, *TRAIN, *arguments], stdout=subprocess.DEVNULL)
+
+    victim = start("--checkpoint-every", "0", "--out", "killed")
     path = tmp_path / "killed/checkpoint.safetensors"
 
     def step():
@@ -210,8 +215,7 @@ def test_a_run_that_is_killed_goes_on_bit_for_bit(monkeypatch, tmp_path):
     victim.send_signal(signal.SIGKILL)
     assert victim.wait() == -signal.SIGKILL
     assert 130 < step() < 360
-    assert main([*TRAIN, "--out", "killed", "--resume"]) == 0
-    assert main([*TRAIN, "--out", "whole"]) == 0
+    assert [one.wait() for one in (start("--out", "killed", "--resume"), start("--out", "whole"))] == [0, 0]
     assert rows(tmp_path / "killed") == rows(tmp_path / "whole")
     killed, whole = load_file(path), load_file(tmp_path / "whole/checkpoint.safetensors")
     assert killed.keys() == whole.keys()

@@ -24,6 +24,7 @@ from torch.distributions import Independent
 from softhot.distributions import MixtureOfDiscreteFlows, OneHotCategorical, categorical_kl, kl_divergence
 from softhot.estimators import Estimator, Exact, Integrand, InvertibleGaussian, configurations
 from softhot.functional import one_hot_sample
+from softhot.kernels.routes import unseen
 from softhot.kl import Categorical, Gaussian, Term, log_mass
 
 __all__ = ["Objective", "Posterior", "elbo", "elbo_and_iwae", "incompatible", "iwae", "log_marginal"]
@@ -100,6 +101,32 @@ class Objective:
             False
         """
         return self._value(self.estimator.learn, log_likelihood, logits, prior_logits, generator)
+
+    def with_loss(
+        self,
+        log_likelihood: Integrand,
+        logits: Float[Tensor, "*logits N K"],
+        prior_logits: Float[Tensor, "N K"],
+        *,
+        generator: torch.Generator | None = None,
+    ) -> tuple[Float[Tensor, "*batch"], Float[Tensor, ""]]:
+        """The objective, as from a call, and the loss of what the estimator learns, as from its own ``with_loss``.
+
+        Example:
+            >>> import torch, softhot
+            >>> objective = softhot.bounds.Objective(softhot.estimators.Rebar())
+            >>> value, loss = objective.with_loss(lambda z: -z[..., 0].sum(-1), torch.zeros(5, 3, 4), torch.zeros(3, 4))
+            >>> value.shape, loss.shape
+            (torch.Size([5]), torch.Size([]))
+        """
+        losses = []
+
+        def estimate(f: Integrand, logits: Tensor, *, generator: torch.Generator | None) -> Tensor:
+            value, loss = self.estimator.with_loss(f, logits, generator=generator)
+            losses.append(loss)
+            return value
+
+        return self._value(estimate, log_likelihood, logits, prior_logits, generator), losses[0]
 
     def _value(
         self,
@@ -256,11 +283,13 @@ def log_marginal(
     parts = []
     for z in configurations(latents, classes, limit=limit, chunk=size, like=prior_logits):
         log_prior = log_mass(z, prior_logits).sum(-1)
-        possible = log_prior > -math.inf
-        if not possible.any():
-            continue
-        z = z[possible].reshape(-1, *(1,) * len(batch), latents, classes).expand(-1, *batch, latents, classes)
-        parts.append(torch.logsumexp(log_likelihood(z) + log_prior[possible].reshape(-1, *(1,) * len(batch)), 0))
+        if not unseen(log_prior):
+            possible = log_prior > -math.inf
+            if not possible.any():
+                continue
+            z, log_prior = z[possible], log_prior[possible]
+        z = z.reshape(-1, *(1,) * len(batch), latents, classes).expand(-1, *batch, latents, classes)
+        parts.append(torch.logsumexp(log_likelihood(z) + log_prior.reshape(-1, *(1,) * len(batch)), 0))
     return torch.logsumexp(torch.stack(parts), 0)
 
 

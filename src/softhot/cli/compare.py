@@ -17,7 +17,7 @@ from rich.console import Console
 from softhot.cli import options
 from softhot.cli.tables import left_out, print_forecast, print_ranking
 from softhot.cli.watching import watching
-from softhot.lab import declaration
+from softhot.lab import archive, declaration
 from softhot.lab.choice import choose, undecided
 from softhot.lab.conclusion import conclude
 from softhot.lab.drawing import save, writable
@@ -26,7 +26,7 @@ from softhot.lab.figures import overview
 from softhot.lab.files import write_text
 from softhot.lab.plan import TUNABLE, Plan
 from softhot.lab.report import render
-from softhot.lab.study import records, write_table
+from softhot.lab.study import write_table
 from softhot.lab.summary import summarise
 
 __all__ = ["PANELS", "compare"]
@@ -186,7 +186,7 @@ def compare(
     done = _carry_out(console, planned, start) if planned.runs else []
     if not done:
         raise ValueError("every run failed, so there is nothing to report.")
-    about, _ = records(folder)
+    about, _ = archive.read(folder)
     reported = {record["id"] for record in done}
     write_table(folder, [*done, *(record for record in candidates if record["id"] not in reported)])
     write_text(folder / "report.html", render(about, done))

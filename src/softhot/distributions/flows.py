@@ -39,6 +39,7 @@ from torch.nn.functional import one_hot
 
 from softhot.functional.check import positive
 from softhot.functional.sampling import wide, with_gradient_of
+from softhot.kernels.routes import unseen
 
 __all__ = ["Flow", "Scale", "Shift", "location_scale", "one_hots", "separable", "sizes"]
 
@@ -82,18 +83,18 @@ class _Chosen(Flow, ABC):
     def __init__(
         self,
         logits: Float[Tensor, "*batch N K"],
-        temperature: float = 1.0,
+        temperature: float | Tensor = 1.0,
         cardinalities: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         latents, classes = _shape(logits, type(self).__name__)
-        positive("temperature", temperature, torch.Size())
+        self.logits, self.temperature = logits, positive("temperature", temperature, torch.Size())
         own = None if cardinalities is None else sizes(cardinalities, latents, classes)
-        self.logits, self.temperature = logits, float(temperature)
         self._allowed, self._forward, self._backward = (
             table.to(logits.device) for table in _tables(type(self), own or (classes,), classes)
         )
-        if not ((logits > -math.inf) & (logits < math.inf) & self._allowed).any(-1).all() or logits.isnan().any():
+        usable = ((logits > -math.inf) & (logits < math.inf) & self._allowed).any(-1) & ~logits.isnan().any(-1)
+        if not unseen(usable) and not usable.all():
             raise ValueError(
                 f"{type(self).__name__} has a row of logits with NaN, or without a finite entry for what is allowed; "
                 "use torch.isfinite(logits) to find where, and finite logits."

@@ -35,6 +35,7 @@ from softhot.distributions.one_hot import OneHotCategorical
 from softhot.distributions.parameters import logit_vector
 from softhot.functional.mass import log_mass
 from softhot.functional.sampling import one_hot_sample, wide, with_gradient_of
+from softhot.kernels.routes import unseen
 
 __all__ = ["MixtureOfDiscreteFlows"]
 
@@ -110,7 +111,7 @@ class MixtureOfDiscreteFlows(Distribution):
     def of_deltas(
         cls,
         logits: Float[Tensor, "*batch B N K"],
-        temperature: float = 1.0,
+        temperature: float | Tensor = 1.0,
         mixture_logits: Float[Tensor, "*#batch B"] | None = None,
         cardinalities: Sequence[int] | None = None,
     ) -> MixtureOfDiscreteFlows:
@@ -179,7 +180,7 @@ class MixtureOfDiscreteFlows(Distribution):
 
     def log_prob(self, value: Float[Tensor, "*value N K"]) -> Float[Tensor, "*value_batch"]:
         """The logarithm of the joint probability of all N variables; -inf where no component goes."""
-        if self._validate_args:
+        if self._validate_args and not unseen(value):
             self._validate_sample(value)
         return self._log_prob(wide(value)).to(value.dtype)
 
@@ -310,7 +311,7 @@ class MixtureOfDiscreteFlows(Distribution):
         """A draw of each component that is chosen; of shape (draws, *batch, B), in one-hot vectors."""
         # a flow is of all components at once: as many rounds of it as the component of most draws needs
         earlier = ((chosen.cumsum(0) - 1) * chosen).sum(-1)
-        rounds = int(earlier.max()) + 1 if earlier.numel() else 1
+        rounds = len(earlier) if unseen(earlier) else int(earlier.max()) + 1 if earlier.numel() else 1
         base = self.base_logits.detach().expand(rounds, *self.base_logits.shape)
         z: Tensor = self.flow(one_hot_sample(base, generator=generator))
         # one index for each dimension of the batch, that broadcast to (draws, *batch)

@@ -29,7 +29,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from softhot.estimators.estimator import Estimator, Integrand
-from softhot.estimators.gradients import carry, wide
+from softhot.estimators.gradients import carry, exponential, wide
 from softhot.kl.term import Sample
 
 __all__ = ["Arsm"]
@@ -56,7 +56,7 @@ class Arsm(Estimator):
     ) -> Float[Tensor, "*batch"]:
         classes = logits.shape[-1]
         known = wide(logits)
-        times = torch.empty_like(known).exponential_(generator=generator)
+        times = exponential(known.shape, known, generator)
         share = times / times.sum(-1, keepdim=True)
         first, second = torch.triu_indices(classes, classes, 1, device=logits.device)
         pair = torch.arange(len(first), device=logits.device)

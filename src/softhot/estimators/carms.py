@@ -40,7 +40,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from softhot.estimators.estimator import Estimator, Integrand
-from softhot.estimators.gradients import carry, wide
+from softhot.estimators.gradients import carry, exponential, wide
 from softhot.kl.term import Sample
 
 __all__ = ["Carms"]
@@ -78,7 +78,7 @@ class Carms(Estimator):
         known, order = wide(logits).sort(-1)
         rest = known.flip(-1).logcumsumexp(-1).flip(-1)
         stick = (known - rest).exp()  # probability of each class, given none of the less likely
-        times = known.new_empty(self.samples, *known.shape).exponential_(generator=generator)
+        times = exponential((self.samples, *known.shape), known, generator)
         u = (1 - times / times.sum(0)) ** (self.samples - 1)
         taken = u < stick
         taken[..., -1] = True

@@ -25,7 +25,7 @@ class Conditional(Pathwise, ABC):
         draws: the number m of relaxed samples for each hard one.
     """
 
-    temperature: float = 1.0
+    temperature: float | Tensor = 1.0
     draws: int = 100
 
     def __post_init__(self) -> None:

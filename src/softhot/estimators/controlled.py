@@ -59,16 +59,30 @@ class Controlled(Estimator, ABC):
             >>> optimiser.step()  # the control's own
             >>> estimate.sum().backward()  # to the logits and the parameters of f, as ever
         """
-        with torch.enable_grad():
-            parts = self.parts(f, logits, generator, learning=True)
+        estimate, loss = self.with_loss(f, logits, generator=generator)
         module = self.control
         learned = [] if module is None else [p for p in module.parameters() if p.requires_grad]
         if learned:
-            slopes = torch.autograd.grad(parts.loss.mean(), learned, allow_unused=True)
+            slopes = torch.autograd.grad(loss, learned, allow_unused=True)
             for parameter, slope in zip(learned, slopes, strict=True):
                 if slope is not None:
                     parameter.grad = slope if parameter.grad is None else parameter.grad + slope
-        return carry(parts.value, logits, parts.gradient)
+        return estimate
+
+    def with_loss(
+        self, f: Integrand, logits: Float[Tensor, "*batch N K"], *, generator: torch.Generator | None = None
+    ) -> tuple[Float[Tensor, "*batch"], Float[Tensor, ""]]:
+        """The estimate, and the loss of the control, a mean over the batch, with a graph to its parameters.
+
+        Example:
+            >>> import torch, softhot
+            >>> estimate, loss = softhot.estimators.Rebar().with_loss(lambda z: z[..., 0].sum(-1), torch.zeros(5, 2, 3))
+            >>> estimate.shape, loss.requires_grad
+            (torch.Size([5]), True)
+        """
+        with torch.enable_grad():
+            parts = self.parts(f, logits, generator, learning=True)
+        return carry(parts.value, logits, parts.gradient), parts.loss.mean()
 
     @property
     @abstractmethod

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from softhot.estimators.estimator import Estimator, Integrand
 from softhot.estimators.gradients import carry, wide
+from softhot.kernels.streams import drawn
 from softhot.kl.term import Sample
 
 __all__ = ["DisArm"]
@@ -61,7 +62,8 @@ class DisArm(Estimator):
             )
         known = wide(logits)
         probs = known.softmax(-1)
-        u = torch.rand(known.shape[:-1], dtype=known.dtype, device=known.device, generator=generator)
+        shape, dtype, device = known.shape[:-1], known.dtype, known.device
+        u = drawn(lambda own: torch.rand(shape, dtype=dtype, device=device, generator=own), generator)
         second = torch.stack((1 - u <= probs[..., 1], u < probs[..., 1]))  # 0 <= u < 1
         z = torch.stack((~second, second), -1).to(logits.dtype)
         value = f(z)  # with gradient: f may have parameters of its own

@@ -73,6 +73,18 @@ class Estimator(ABC):
         """The estimate, as from a call; an estimator that has a control to learn leaves its slope there as well."""
         return self(f, logits, generator=generator)
 
+    def with_loss(
+        self, f: Integrand, logits: Float[Tensor, "*logits N K"], *, generator: torch.Generator | None = None
+    ) -> tuple[Float[Tensor, "*batch"], Float[Tensor, ""]]:
+        """The estimate, and the loss whose slope :meth:`learn` leaves to the control; zero if nothing is learned.
+
+        Example:
+            >>> import torch, softhot
+            >>> softhot.estimators.ReinMax().with_loss(lambda z: z.sum((-1, -2)), torch.zeros(1, 2))
+            (tensor(1.), tensor(0.))
+        """
+        return self(f, logits, generator=generator), torch.zeros((), device=logits.device)
+
     @property
     def control(self) -> nn.Module | None:
         """What is learned, if anything."""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from softhot.estimators.estimator import Integrand
+from softhot.kernels.routes import unseen
+from softhot.kernels.streams import drawn
 
-__all__ = ["carry", "no_slope", "scored", "wide", "with_slope"]
+__all__ = ["carry", "exponential", "no_slope", "scored", "sloped", "wide", "with_slope"]
 
 
 def carry(
@@ -48,6 +51,15 @@ def scored(
     return signal[..., None, None] * (z - logits.softmax(-1))
 
 
+def exponential(
+    shape: Sequence[int], like: Float[Tensor, "..."], generator: torch.Generator | None
+) -> Float[Tensor, "..."]:
+    """Standard exponential variables of a shape, in the dtype and on the device of another tensor."""
+    return drawn(
+        lambda own: torch.empty(shape, dtype=like.dtype, device=like.device).exponential_(generator=own), generator
+    )
+
+
 def with_slope(
     f: Integrand, z: Float[Tensor, "*sample N K"], who: object
 ) -> tuple[Float[Tensor, "*sample"], Float[Tensor, "*sample N K"]]:
@@ -61,15 +73,31 @@ def with_slope(
         >>> with_slope(lambda z: (z**2).sum((-1, -2)), torch.tensor([[1.0, 3.0]]), "An estimator")
         (tensor(10., grad_fn=<SumBackward1>), tensor([[2., 6.]]))
     """
-    with torch.enable_grad():
-        z = z.detach().requires_grad_()
-        value = f(z)
-        slope = None
-        if value.requires_grad:
-            (slope,) = torch.autograd.grad(value.sum(), z, retain_graph=True, allow_unused=True)
+    value, slope = sloped(f, z)
     if slope is None:
         raise no_slope(who)
     return value if torch.is_grad_enabled() else value.detach(), slope
+
+
+def sloped(
+    f: Integrand, z: Float[Tensor, "*point"], *, graph: bool = False
+) -> tuple[Float[Tensor, "*sample"], Float[Tensor, "*point"] | None]:
+    """f at z, with its own graph, and its slope there, with a graph if asked for; None where f has no slope.
+
+    A mapped f is differentiated by torch.func, which does not tell whether there is a slope: it is zero then.
+    """
+    z = z.detach()
+    with torch.enable_grad():
+        if unseen(z):
+            value, pull = torch.func.vjp(f, z)[:2]
+            (slope,) = pull(torch.ones_like(value))
+            return value, slope if graph else slope.detach()
+        z = z.requires_grad_()
+        value = f(z)
+        if not value.requires_grad:
+            return value, None
+        (slope,) = torch.autograd.grad(value.sum(), z, create_graph=graph, retain_graph=True, allow_unused=True)
+        return value, slope
 
 
 def no_slope(who: object) -> ValueError:

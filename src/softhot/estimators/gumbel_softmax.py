@@ -45,7 +45,7 @@ class GumbelSoftmax(Pathwise):
     relaxed: ClassVar[bool] = True
     source: ClassVar[str] = "Jang et al. 2017; Maddison et al. 2017"
 
-    temperature: float = 1.0
+    temperature: float | Tensor = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -51,7 +51,7 @@ class InvertibleGaussian(Pathwise):
     noise: ClassVar[Noise] = "normal"
     source: ClassVar[str] = "Potapczynski et al. 2020"
 
-    temperature: float = 1.0
+    temperature: float | Tensor = 1.0
     scale: float = 1.0
     delta: float = 1.0
 

@@ -59,7 +59,7 @@ class MixtureOfDiscreteFlows(Estimator):
     source: ClassVar[str] = "Kuśmierczyk & Klami 2020"
 
     components: int = 8
-    temperature: float = 1.0
+    temperature: float | Tensor = 1.0
 
     def __post_init__(self) -> None:
         if self.components < 1:

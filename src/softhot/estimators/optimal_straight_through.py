@@ -46,7 +46,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -84,11 +84,28 @@ class OptimalStraightThrough(Pathwise):
 
     def draw(self, logits: Tensor, generator: torch.Generator | None) -> Tensor:
         z = one_hot_sample(logits.detach(), generator=generator)
-        pi = logits.softmax(-1)
-        if pi.requires_grad:
-            probs = pi.detach()
-            pi.register_hook(lambda gradient: _direction(gradient, z, probs, self.penalty))
+        pi: Tensor = _Directed.apply(logits.softmax(-1), z, self.penalty)  # type: ignore[no-untyped-call]
         return with_gradient_of(z, pi)
+
+
+class _Directed(torch.autograd.Function):
+    """The probabilities, with a gradient that is turned to the direction of the module's docstring."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(probs: Tensor, z: Tensor, penalty: float) -> Tensor:
+        return probs.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        probs, z, ctx.penalty = inputs
+        ctx.save_for_backward(probs.detach(), z)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        probs, z = ctx.saved_tensors
+        return _direction(gradient, z, probs, ctx.penalty), None, None
 
 
 def _direction(gradient: Tensor, z: Tensor, probs: Tensor, penalty: float) -> Tensor:
@@ -105,7 +122,7 @@ def _direction(gradient: Tensor, z: Tensor, probs: Tensor, penalty: float) -> Te
     inside = beta * possible
     constant = s * beta / (base * inside.sum(-1, keepdim=True))
     # of y', with the condition on it added to every equation
-    matrix = weights.mul_(-(rate / base)[..., None]).addcmul_((1 - constant)[..., None], inside[..., None, :])
+    matrix = weights.mul_(-(rate / base)[..., None]) + (1 - constant)[..., None] * inside[..., None, :]
     matrix.diagonal(dim1=-2, dim2=-1).add_(beta)
     whole = pull.sum(-1, keepdim=True)
     right = pull - z * (t * (pull * probs).sum(-1, keepdim=True) / base) - constant * whole

@@ -44,7 +44,7 @@ class ReinMax(Pathwise):
 
     source: ClassVar[str] = "Liu et al. 2023"
 
-    temperature: float = 1.0
+    temperature: float | Tensor = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -56,7 +56,7 @@ class ReinMax(Pathwise):
         return with_gradient_of(z, 2 * middle - 0.5 * logits.softmax(-1))
 
 
-def midpoint(logits: Tensor, z: Tensor, temperature: float = 1.0) -> Tensor:
+def midpoint(logits: Tensor, z: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
     """Logits of the distribution half-way between softmax(l / t) and the hard sample, which move with l one for one."""
     with torch.no_grad():
         middle = ((logits / temperature).softmax(-1) + z).log() - math.log(2)

@@ -83,7 +83,7 @@ class Relax(Controlled):
     source: ClassVar[str] = "Grathwohl et al. 2018"
 
     surrogate: nn.Module = field(default_factory=_Nothing)
-    temperature: float = 0.5
+    temperature: float | Tensor = 0.5
 
     def __post_init__(self) -> None:
         positive("temperature", self.temperature, torch.Size())

@@ -28,7 +28,7 @@ from torch.nn.functional import one_hot
 
 from softhot.estimators.controlled import Parts
 from softhot.estimators.estimator import Integrand
-from softhot.estimators.gradients import no_slope, wide
+from softhot.estimators.gradients import no_slope, sloped, wide
 from softhot.functional import gumbel_log_softmax
 
 __all__ = ["relaxed_control"]
@@ -55,19 +55,16 @@ def relaxed_control(
     z = one_hot(chosen[..., 0], logits.shape[-1]).to(logits.dtype)
     value = f(z)  # with gradient: f may have parameters of its own
     possible = score > -math.inf
-    with torch.enable_grad():
-        leaf = score.masked_fill(~possible, 0.0).requires_grad_()
-        soft = (leaf / temperature).masked_fill(~possible, -math.inf).softmax(-1)
-        c = control(soft.to(logits.dtype))
-        slope = None
-        if c.requires_grad:
-            (slope,) = torch.autograd.grad(
-                c.sum(), leaf, create_graph=learning, retain_graph=learning, allow_unused=True
-            )
-        if slope is None:
-            if control is f:
-                raise no_slope("Rebar")
-            slope = torch.zeros_like(leaf)
+
+    def relaxed(score: Tensor) -> Tensor:
+        soft = (score / temperature).masked_fill(~possible, -math.inf).softmax(-1)
+        return control(soft.to(logits.dtype))
+
+    c, slope = sloped(relaxed, score.masked_fill(~possible, 0.0), graph=learning)
+    if slope is None:
+        if control is f:
+            raise no_slope("Rebar")
+        slope = torch.zeros_like(score)
     with torch.set_grad_enabled(learning):
         rising = (score - largest).exp() * slope
         straight = rising - probs * rising.sum(-1, keepdim=True)

@@ -44,8 +44,8 @@ class StraightThroughGumbelSoftmax(Pathwise):
     relaxed: ClassVar[bool] = True
     source: ClassVar[str] = "Jang et al. 2017; Shah et al. 2024"
 
-    temperature: float = 1.0
-    backward_temperature: float | None = None
+    temperature: float | Tensor = 1.0
+    backward_temperature: float | Tensor | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

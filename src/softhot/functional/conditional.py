@@ -17,7 +17,7 @@ __all__ = ["with_conditional_gradient"]
 def with_conditional_gradient(
     z: Float[Tensor, "*batch K"],
     logits: Float[Tensor, "*batch K"],
-    temperature: float = 1.0,
+    temperature: float | Tensor = 1.0,
     draws: int = 100,
     *,
     generator: torch.Generator | None = None,
@@ -50,9 +50,9 @@ def with_conditional_gradient(
     Reference:
         Paulus, Maddison, Krause (2021), "Rao-Blackwellizing the straight-through Gumbel-softmax gradient estimator".
     """
-    rate = 1 / float(positive("temperature", temperature, torch.Size()))
+    rate = 1 / positive("temperature", temperature, torch.Size())
     averaged("draws", draws)
     known = wide(logits)
     ratios = known.detach().softmax(-1).reciprocal().masked_fill(z > 0, 0.0)
-    sample = with_mean_jacobian(z.to(known.dtype), known, ratios, rate, draws, new_seed(logits.device, generator))
+    sample = with_mean_jacobian(z.to(known.dtype), known, ratios, new_seed(logits.device, generator), rate, draws)
     return sample.to(logits.dtype)

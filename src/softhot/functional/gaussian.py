@@ -27,6 +27,7 @@ from torch import Tensor
 from softhot.functional.check import floating, positive
 from softhot.functional.log_space import remember_log
 from softhot.functional.sampling import wide
+from softhot.kernels.streams import drawn
 from softhot.kernels.temper import tempered
 
 __all__ = ["gaussian_means", "gaussian_sample"]
@@ -85,6 +86,8 @@ def gaussian_sample(
     positive("scale", scale, torch.Size())
     positive("delta", delta, torch.Size())
     means, rest = gaussian_means(logits)
-    noise = torch.randn(means.shape, dtype=means.dtype, device=means.device, generator=generator)
+    noise = drawn(
+        lambda own: torch.randn(means.shape, dtype=means.dtype, device=means.device, generator=own), generator
+    )
     log = tempered(means + scale * noise, heat).masked_fill(rest, math.log(delta)).log_softmax(-1)
     return remember_log(log.exp().to(logits.dtype), log.detach())

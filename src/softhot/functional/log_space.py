@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from softhot.kernels.routes import route
+from softhot.kernels.routes import needs_gradient, route
 
 __all__ = ["log_of", "remember_log"]
 
@@ -43,7 +43,7 @@ def log_of(sample: Tensor) -> Tensor:
     if found is None or found[0] != _version(sample):
         return sample.log()
     log_sample = found[1]
-    if sample.shape != log_sample.shape or not sample.requires_grad:
+    if sample.shape != log_sample.shape or not needs_gradient(sample):
         return log_sample
     if route(sample, log_sample) == "direct":
         kept: Tensor = _Kept.apply(sample, log_sample)  # type: ignore[no-untyped-call]

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from softhot.kernels.parallel import run
-from softhot.kernels.routes import FULL, again, compiled, needs_gradient, repeats, route
+from softhot.kernels.routes import FULL, again, at_once, compiled, mapped, needs_gradient, repeats, route, rows_beside
 
 __all__ = ["binary", "log_likelihood", "log_likelihood_reference"]
 
@@ -33,6 +33,9 @@ def log_likelihood(x: Tensor, logits: Tensor) -> Tensor:
         >>> log_likelihood(torch.tensor([0.0, 1.0]), torch.zeros(2))
         tensor(-1.3863)
     """
+    if mapped(logits):
+        found: Tensor = at_once(lambda x, logits: log_likelihood(rows_beside(x, logits), logits), x, logits)
+        return found
     ready = repeats(x, logits) and logits.numel() and not needs_gradient(x) and route(x, logits) == "direct"
     if not ready or compiled("bernoulli_cpu") is None:
         return log_likelihood_reference(x, logits)
@@ -44,7 +47,14 @@ def log_likelihood(x: Tensor, logits: Tensor) -> Tensor:
 
 def log_likelihood_reference(x: Tensor, logits: Tensor) -> Tensor:
     """The same in plain torch, differentiable in every mode and to every order."""
-    return (x * logits).sum(-1) + F.logsigmoid(-logits).sum(-1)
+    return _inner(x, logits) + F.logsigmoid(-logits).sum(-1)
+
+
+def _inner(x: Tensor, logits: Tensor) -> Tensor:
+    """The sum of the products; of logits that all of the batch share, as one product of matrices."""
+    if x.dim() == 2 and logits.dim() > 2 and logits.shape[-2] == 1:
+        return logits.squeeze(-2) @ x.mT
+    return (x * logits).sum(-1)
 
 
 def binary(x: Tensor) -> bool:

@@ -21,28 +21,35 @@ from torch import Tensor
 
 from softhot.kernels.parallel import run
 from softhot.kernels.philox import exponential
-from softhot.kernels.routes import compiled, needs_gradient, route
+from softhot.kernels.routes import compiled, needs_gradient, route, unseen
 
 __all__ = ["with_mean_jacobian"]
 
 _CHUNK = 2**22  # noise variables held at once
 
 
-def with_mean_jacobian(value: Tensor, logits: Tensor, ratios: Tensor, rate: float, draws: int, seed: Tensor) -> Tensor:
+def with_mean_jacobian(
+    value: Tensor, logits: Tensor, ratios: Tensor, seed: Tensor, rate: float | Tensor, draws: int
+) -> Tensor:
     """The value, with that gradient in the logits; it is constant in them, where it is differentiated in turn.
 
     Arguments:
         value, logits, ratios: of shape (*batch, K); ratios are w.
-        rate: r.
-        draws: how many.
         seed: of the noise.
+        rate: r, a scalar.
+        draws: how many.
     """
+    rate = rate if isinstance(rate, Tensor) and unseen(rate) else float(rate)
     sample: Tensor = _Given.apply(value, logits, ratios, seed, rate, draws)  # type: ignore[no-untyped-call]
     return sample
 
 
 class _Given(torch.autograd.Function):
-    generate_vmap_rule = True
+    @staticmethod
+    def vmap(info: Any, dims: Any, *inputs: Any) -> tuple[Tensor, int]:
+        """One after the other, as the kernel has one seed and one rate, and the many draws are work enough."""
+        each = zip(*(_each(info, dim, x) for dim, x in zip(dims, inputs, strict=True)), strict=True)
+        return torch.stack([with_mean_jacobian(*one) for one in each]), 0
 
     @staticmethod
     def forward(value: Tensor, logits: Tensor, ratios: Tensor, seed: Tensor, rate: float, draws: int) -> Tensor:
@@ -56,6 +63,11 @@ class _Given(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
         return None, mean_jacobian(gradient, *ctx.saved_tensors, *ctx.call), None, None, None, None
+
+
+def _each(info: Any, dim: int | None, x: Any) -> Any:
+    """An argument of a mapped function for each of its calls."""
+    return [x] * info.batch_size if dim is None else x.unbind(dim)
 
 
 def mean_jacobian(gradient: Tensor, ratios: Tensor, seed: Tensor, rate: float, draws: int) -> Tensor:

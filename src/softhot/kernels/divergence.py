@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from softhot.kernels.parallel import run
-from softhot.kernels.routes import again, compiled, needs_gradient, repeats, route
+from softhot.kernels.routes import again, at_once, compiled, mapped, needs_gradient, repeats, route, rows_beside
 
 __all__ = ["divergence", "divergence_reference"]
 
@@ -35,6 +35,9 @@ def divergence(logits: Tensor, prior_logits: Tensor) -> Tensor:
         >>> divergence(torch.tensor([0.0, -torch.inf]), torch.zeros(2))
         tensor(0.6931)
     """
+    if mapped(logits):
+        found: Tensor = at_once(lambda q, p: divergence(q, rows_beside(p, q)), logits, prior_logits)
+        return found
     ready = repeats(prior_logits, logits) and logits.numel() and route(logits, prior_logits) == "direct"
     if not ready or compiled("divergence_cpu") is None:
         return divergence_reference(logits, prior_logits)

@@ -16,6 +16,8 @@ import threading
 import torch
 from torch import Tensor
 
+from softhot.kernels.streams import drawn
+
 __all__ = ["exponential", "new_seed", "passing_seed", "philox"]
 
 _LOW = 0xFFFFFFFF
@@ -24,7 +26,7 @@ _END = 2**63 - 1  # of seeds
 
 def new_seed(device: torch.device, generator: torch.Generator | None) -> Tensor:
     """A seed of 63 random bits, from the generator: what a call consumes of it, whatever its size."""
-    return torch.randint(_END, (), device=device, generator=generator)
+    return drawn(lambda own: torch.randint(_END, (), device=device, generator=own), generator)
 
 
 class _Kept(threading.local):

@@ -12,16 +12,21 @@ import torch
 from torch import Tensor
 from torch._C import _get_tracing_state, _len_torch_dispatch_stack
 from torch._C._functorch import (
+    _add_batch_dim,
     get_unwrapped,
     is_batchedtensor,
     is_functorch_wrapped_tensor,
     is_legacy_batchedtensor,
     maybe_current_level,
+    maybe_get_bdim,
+    maybe_get_level,
 )
+from torch._functorch.pyfunctorch import temporarily_pop_interpreter_stack
 from torch.autograd import forward_ad
 from torch.nn import Parameter
 
-__all__ = ["FULL", "again", "beside", "compiled", "front", "needs_gradient", "operator", "repeats", "route", "unseen"]
+__all__ = ["FULL", "again", "at_once", "beside", "compiled", "front", "mapped", "needs_gradient", "operator", "repeats"]
+__all__ += ["route", "rows_beside", "unseen"]
 
 Route = Literal["direct", "operator", "reference"]
 FULL = (torch.float32, torch.float64)  # what kernels compute in
@@ -80,18 +85,55 @@ def again(
 
 
 def needs_gradient(*values: Tensor | float) -> bool:
-    """Whether autograd records what is done with them."""
+    """Whether autograd records what is done with them, or with what they are mapped from."""
     if torch.is_grad_enabled():
         for x in values:
-            if type(x) is not float and isinstance(x, Tensor) and x.requires_grad:
+            if type(x) is not float and isinstance(x, Tensor) and (x.requires_grad or _mapped_from(x).requires_grad):
                 return True
     return False
+
+
+def _mapped_from(x: Tensor) -> Tensor:
+    if not torch.compiler.is_compiling():
+        while is_functorch_wrapped_tensor(x):
+            x = get_unwrapped(x)
+    return x
 
 
 def repeats(x: Tensor, over: Tensor) -> bool:
     """Whether the rows of a tensor are beside those of another in turn, again and again, in a type of the kernels."""
     same = x.dtype == over.dtype and x.dtype in FULL
     return same and 0 < x.dim() <= over.dim() and x.shape == over.shape[over.dim() - x.dim() :] and x.numel() > 0
+
+
+def mapped(x: Tensor) -> bool:
+    """Whether a tensor is mapped by torch.func.vmap, with no compiling and no derivative of torch.func about it."""
+    if torch.compiler.is_compiling() or maybe_current_level() is None:
+        return False
+    return is_batchedtensor(x) and not _differentiated()
+
+
+def at_once(function: Callable[..., Any], *inputs: Tensor) -> Any:
+    """A function of rows, called once for all that it is mapped over, which is the first dimension of its inputs.
+
+    What torch's own ways to a mapped function cost is many times the work of a small one.
+    """
+    level: Any = maybe_current_level()
+    own = [is_batchedtensor(x) and maybe_get_level(x) == level for x in inputs]
+    dims = [maybe_get_bdim(x) if here else None for x, here in zip(inputs, own, strict=True)]
+    rows = [get_unwrapped(x) if here else x for x, here in zip(inputs, own, strict=True)]
+    with temporarily_pop_interpreter_stack():
+        size = next(x.shape[dim] for x, dim in zip(rows, dims, strict=True) if dim is not None)
+        found = function(*(_front(size, dim, x) for x, dim in zip(rows, dims, strict=True)))
+    if isinstance(found, Tensor):
+        return _add_batch_dim(found, 0, level)
+    return tuple(_add_batch_dim(each, 0, level) for each in found)
+
+
+def rows_beside(x: Tensor, over: Tensor) -> Tensor:
+    """An input of shape (R, *batch, K) beside one of shape (R, *sample, *batch, K), as large where that is possible."""
+    x = x.reshape(len(x), *(1,) * (over.dim() - x.dim()), *x.shape[1:])
+    return x.expand_as(over) if torch.broadcast_shapes(x.shape, over.shape) == over.shape else x
 
 
 def unseen(x: Tensor) -> bool:
@@ -107,7 +149,11 @@ def unseen(x: Tensor) -> bool:
 
 def front(info: Any, dim: int | None, x: Tensor) -> Tensor:
     """An argument of a mapped operator with the new dimension in front."""
-    return x.expand(info.batch_size, *x.shape) if dim is None else x.movedim(dim, 0)
+    return _front(info.batch_size, dim, x)
+
+
+def _front(size: int, dim: int | None, x: Tensor) -> Tensor:
+    return x.expand(size, *x.shape) if dim is None else x.movedim(dim, 0)
 
 
 def beside(dim: int | None, temperature: Tensor, scores: Tensor, scores_dim: int | None) -> Tensor:

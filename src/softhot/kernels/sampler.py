@@ -23,7 +23,7 @@ from torch import Tensor
 
 from softhot.kernels.parallel import run
 from softhot.kernels.philox import exponential, new_seed, passing_seed
-from softhot.kernels.routes import beside, compiled, front, needs_gradient, operator, route
+from softhot.kernels.routes import at_once, beside, compiled, front, mapped, needs_gradient, operator, route
 from softhot.kernels.temper import by_row, column, tempered
 
 __all__ = ["Also", "one_hot_sample", "relaxed_sample", "sample_reference", "with_gradient_of"]
@@ -48,6 +48,8 @@ def relaxed_sample(
         pair = _draw(logits, temperature, seed, also)
         return pair if also == "log" else pair[1] if also else pair[0]
     seed = new_seed(logits.device, generator) if seed is None else seed
+    if mapped(logits) and type(temperature) is float:
+        return at_once(lambda logits, seed: relaxed_sample(logits, temperature, seed, also), logits, seed)
     if way == "reference":
         pair = sample_reference(logits, temperature, seed, also)
     else:
@@ -61,6 +63,8 @@ def one_hot_sample(logits: Tensor, seed: Tensor | None, generator: torch.Generat
     if route(logits) == "direct":
         return _choose(logits, passing_seed(generator) if seed is None else seed)
     seed = new_seed(logits.device, generator) if seed is None else seed
+    if mapped(logits):
+        return at_once(one_hot_sample, logits, seed)
     return torch.ops.softhot.one_hot_sample(logits.detach(), seed)
 
 
@@ -79,6 +83,9 @@ def sample_reference(logits: Tensor, temperature: float | Tensor, seed: Tensor, 
 
 def with_gradient_of(value: Tensor, surrogate: Tensor) -> Tensor:
     """The value exactly, to the last bit, with the gradient that the surrogate has."""
+    if mapped(surrogate):
+        both: Tensor = at_once(with_gradient_of, value, surrogate)
+        return both
     replaced: Tensor = _Replace.apply(value, surrogate)  # type: ignore[no-untyped-call]
     return replaced
 

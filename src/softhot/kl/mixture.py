@@ -103,4 +103,4 @@ def _alone(logits: Tensor) -> Tensor:
 
 
 def _mixture(logits: Tensor, temperature: float | Tensor) -> MixtureOfDiscreteFlows:
-    return MixtureOfDiscreteFlows.of_deltas(logits, float(temperature))
+    return MixtureOfDiscreteFlows.of_deltas(logits, temperature)

@@ -2,6 +2,8 @@
 
 A study is read as far as it can be: a record that is broken, or is not the record of a run, is left out and named. Of a
 run of ``softhot train`` a record is made, without what was never measured: the quality of its gradients.
+
+Where settings were chosen on the validation images, a run of others that was chosen once is not a run of the study.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from typing import Any
 from softhot.lab.config import Config
 from softhot.lab.files import read_json
 from softhot.lab.record import about
+from softhot.lab.study import DECLARATION
 
 __all__ = ["read"]
 
@@ -33,26 +36,30 @@ def read(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         ValueError: If the folder holds neither a study nor a run, or the files of a single run are broken.
     """
     paths = sorted((folder / "runs").glob("*.json"))
-    about_file = folder / "study.json"
-    if not paths and not about_file.exists():
+    description = folder / "study.json"
+    if not paths and not description.exists():
         return {}, [_single(folder)]
-    study: dict[str, Any] = {}
-    records, damaged = [], []
-    for path in [about_file, *paths]:
-        try:
-            found = read_json(path)
-        except ValueError:
-            found = None
-        if path == about_file and isinstance(found, dict):
-            study = found
-        elif path != about_file and _is_record(found):
-            records.append(found)
-        else:
-            damaged.append(str(path.relative_to(folder)))
-    declared = folder / "study.toml"
+    contents = {path.relative_to(folder).as_posix(): _content(path) for path in paths}
+    damaged = [name for name, content in contents.items() if not _is_record(content)]
+    study = _content(description)
+    if not isinstance(study, dict):
+        study, damaged = {}, [description.name, *damaged]
+    declared = folder / DECLARATION
     if declared.exists():
         study["toml"] = declared.read_text(encoding="utf-8", errors="replace")
-    return {**study, "damaged": damaged}, records
+    chosen = {choice["arm"]: choice["chosen"] for choice in study.get("choices") or ()}
+    records = [content for content in contents.values() if _is_record(content)]
+    return {**study, "damaged": damaged}, [
+        record for record in records if chosen.get(record["arm"], {}).items() <= record["config"].items()
+    ]
+
+
+def _content(path: Path) -> Any:
+    """What a JSON file holds; None if it is missing or broken."""
+    try:
+        return read_json(path)
+    except ValueError:
+        return None
 
 
 def _is_record(found: Any) -> bool:
@@ -62,7 +69,8 @@ def _is_record(found: Any) -> bool:
     curve = found.get("curve") or []
     if not isinstance(curve, list) or not all(isinstance(row, dict) and "epoch" in row for row in curve):
         return False
-    return isinstance(found.get("config"), dict) and isinstance(found.get("unbiased"), bool)
+    kinds = {"config": dict, "unbiased": bool, "seed": int, "temperature": float | int | None}
+    return all(isinstance(found.get(name), kind) for name, kind in kinds.items())
 
 
 def _single(folder: Path) -> dict[str, Any]:
@@ -76,11 +84,11 @@ def _single(folder: Path) -> dict[str, Any]:
     scores = read_json(folder / "scores.json") if (folder / "scores.json").exists() else {}
     if not isinstance(scores, dict):
         raise ValueError(f"{str(folder / 'scores.json')!r} does not hold the scores of a run.")
-    objective, elbo = (scores.get(name) for name in ("objective", "elbo"))
+    objective, elbo = scores.get("objective"), scores.get("elbo")
     return {
+        **scores,
         **about(config),
         "data": f"{config.data}, binarised: {config.binarise}",
-        **{name: scores.get(name) for name in ("objective", "elbo", "iwae", "log_likelihood")},
         "gap": objective - elbo if isinstance(objective, float) and isinstance(elbo, float) else None,
         "valid_elbo": curve[-1]["valid_elbo"] if curve else None,
         "seconds": math.fsum(row["seconds"] for row in curve),

@@ -65,7 +65,7 @@ def saver(run: Run, path: Path, *, minutes: float) -> Callable[[], None]:
 
     def pause() -> None:
         nonlocal due
-        if time.monotonic() >= due:
+        if time.monotonic() >= due and math.isfinite(run.total.item()):  # a diverged run leaves the last one be
             save(run, path)
             due = time.monotonic() + 60 * minutes
 

@@ -34,16 +34,10 @@ def cores() -> int:
 @contextmanager
 def local_cluster(workers: int) -> Iterator[str]:
     """Workers on this machine, as long as they are wanted; gives the address of their scheduler."""
-    common = {
-        "host": "127.0.0.1",
-        "nthreads": 1,
-        "memory_limit": 0,
-        "dashboard": False,
-        "silence_logs": _QUIET,
-        "plugins": (_Deaf(),),
-    }
+    here = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0", "dashboard": False}
+    common = {**here, "nthreads": 1, "memory_limit": 0, "silence_logs": _QUIET, "plugins": (_Deaf(),)}
     spec = {index: {"cls": Nanny, "options": {**common, "env": _device(index)}} for index in range(workers)}
-    scheduler = {"cls": Scheduler, "options": {"host": "127.0.0.1", "port": 0, "dashboard": False}}
+    scheduler = {"cls": Scheduler, "options": {**here, "port": 0}}
     with SpecCluster(workers=spec, scheduler=scheduler, silence_logs=_QUIET) as cluster:
         yield cluster.scheduler_address
 
@@ -67,7 +61,8 @@ def connect(address: str, *, seconds: float) -> Iterator[Client]:
 
 def _device(index: int) -> dict[str, str]:
     count = torch.cuda.device_count()
-    return {"CUDA_VISIBLE_DEVICES": str(index % count)} if count else {}
+    visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name] or range(count)
+    return {"CUDA_VISIBLE_DEVICES": str(visible[index % count])} if count else {}
 
 
 class _Deaf(WorkerPlugin):

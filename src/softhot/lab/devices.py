@@ -59,7 +59,16 @@ class Process:
         self.fabric.barrier()
 
     def take(self, run: Run) -> None:
-        """Move a run to the device of this process; its steps are then those of all processes."""
+        """Move a run to the device of this process; its steps are then those of all processes.
+
+        Raises:
+            ValueError: If the run ends by the clock, which is not the same in all processes.
+        """
+        if run.config.budget_seconds is not None:
+            raise ValueError(
+                f"budget_seconds={run.config.budget_seconds:g} ends a run by the clock, and several "
+                "processes would not stop at one step; use epochs=20, for example."
+            )
         run.place(self.fabric.device)
         run.climb = self.climb
 

@@ -19,11 +19,13 @@ from softhot.lab.plan import Plan
 from softhot.lab.provenance import Code
 from softhot.lab.study import check_code, finished, keep, open_study
 from softhot.lab.task import Progress, Task, Unfit, carry_out
+from softhot.lab.together import together
 from softhot.problems.data import load
 
-__all__ = ["CHECKPOINT_SECONDS", "execute", "groups"]
+__all__ = ["CHECKPOINT_SECONDS", "execute"]
 
 CHECKPOINT_SECONDS = 60.0
+_TOGETHER = 8  # runs: more save little time, and leave other workers without
 _FIRST_SECONDS = 10.0  # to wait for a scheduler
 _AGAIN_SECONDS = 600.0  # for one that was there
 
@@ -88,12 +90,14 @@ def execute(
             )
             place = nullcontext(scheduler) if scheduler else local_cluster(min(workers, len(waiting)))
             with place as address:
-                yield from _carry_out(groups(waiting), address, task, watch)
+                yield from _carry_out(_groups(study.runs, waiting), address, task, watch)
 
 
-def groups(runs: Sequence[Config]) -> list[_Group]:
-    """The runs in groups that train together: each alone."""
-    return [(config,) for config in runs]
+def _groups(runs: Sequence[Config], waiting: Sequence[Config]) -> list[_Group]:
+    """What waits, in groups that train together: the same ones when a study goes on, with whatever workers."""
+    left = set(waiting)
+    planned = together(runs, most=_TOGETHER)
+    return [rest for group in planned if (rest := tuple(config for config in group if config in left))]
 
 
 def _carry_out(
@@ -122,6 +126,9 @@ def _round(
     Raises:
         _Lost: If it is not.
     """
+    from distributed import CancelledError
+    from distributed.comm.core import CommClosedError
+
     inbox: SimpleQueue[Any] = SimpleQueue()
     client.subscribe_topic(task.key, lambda event: inbox.put(Progress(*event[1])))
     futures = {client.submit(carry_out, group, task, pure=False): group for group in waiting}
@@ -133,12 +140,16 @@ def _round(
             watch(arrived)
             continue
         group = futures.pop(arrived)
-        if arrived.status == "cancelled":
-            raise _Lost
-        error = arrived.exception()
-        if isinstance(error, Unfit | Unwritable):
-            raise error
-        yield group, _failed(group, error) if error else _kept(group, arrived.result(), task)
+        try:
+            records = arrived.result()
+        except (CancelledError, CommClosedError) as error:
+            raise _Lost from error
+        except (Unfit, Unwritable):
+            raise
+        except Exception as error:  # whatever the run raised
+            yield group, [{"failed": config.arm, "id": config.id, "reason": str(error)} for config in group]
+        else:
+            yield group, _kept(group, records, task)
 
 
 def _kept(group: _Group, records: list[dict[str, Any]], task: Task) -> list[dict[str, Any]]:
@@ -146,10 +157,6 @@ def _kept(group: _Group, records: list[dict[str, Any]], task: Task) -> list[dict
         if finished(task.folder, config, scored=task.scored) is None:  # the worker does not see the folder
             keep(task.folder, config, record, scored=task.scored)
     return records
-
-
-def _failed(group: _Group, error: BaseException) -> list[dict[str, Any]]:
-    return [{"failed": config.arm, "id": config.id, "reason": str(error)} for config in group]
 
 
 class _Lost(Exception):

@@ -113,7 +113,7 @@ def exhibit(name: str, figure: Figure, arms: Sequence[Arm]) -> str:
     one, shown = _EXHIBITS[name], len(_shown(name, arms))
     known = sum(map(one.shows, arms))
     few = f" Drawn are {shown} of {known} arms, the best of each estimator among them." if shown < known else ""
-    label = html.escape(f"{one.title}. {one.caption}{few} Of {known} arms; the numbers are in the table above.")
+    label = html.escape(f"{one.title}. {one.caption}{few} The numbers of the {known} arms are in the table above.")
     meta = figure.layout.meta
     heights = [meta[width].get("height", figure.layout.height) for width in ("wide", "narrow")]
     return (

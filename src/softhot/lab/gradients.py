@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -22,7 +23,7 @@ from softhot.lab.quality import BLOCKS, Quality, Tally, Truth
 from softhot.lab.seeds import stream
 from softhot.lab.targets import Target
 
-__all__ = ["Measurement", "Reference", "measure", "reference"]
+__all__ = ["Measurement", "Reference", "measure", "reference", "tallied"]
 
 _SAMPLES = 16  # of leave-one-out, for one draw of a reference
 
@@ -76,20 +77,40 @@ def measure(target: Target, estimator: Estimator, truth: Reference, *, draws: in
     Raises:
         ValueError: If there are too few draws for a standard error.
     """
-    tallies = {part: Tally(one) for part, one in truth.parts.items()}
     noise, seconds = stream(seed, "gradient", device=target.device), []
-    if isinstance(estimator, Exact) or estimator.mixture:
-        draws = 2 * BLOCKS  # there is no noise in it
+
+    def draw() -> list[dict[str, torch.Tensor]]:
+        start = _now(target.device)
+        gradient = target.draw(estimator, noise)
+        seconds.append(_now(target.device) - start)
+        return [gradient]
+
     with held(estimator):
         target.draw(estimator, stream(seed, "warm", device=target.device))  # what is compiled or cached is so now
-        for _ in range(draws):
-            start = _now(target.device)
-            gradient = target.draw(estimator, noise)
-            seconds.append(_now(target.device) - start)
-            for part, tally in tallies.items():
+        (found,) = tallied(draw, [truth], estimator, draws)
+    return Measurement(found, len(seconds), statistics.median(seconds))
+
+
+def tallied(
+    draw: Callable[[], Sequence[dict[str, torch.Tensor]]],
+    truths: Sequence[Reference],
+    estimator: Estimator,
+    draws: int,
+) -> list[dict[str, Quality]]:
+    """The quality by part of the gradients of one or more targets, each held against its own truth.
+
+    Arguments:
+        draw: gives a gradient by part of every target.
+        truths: of the targets.
+        estimator: whose gradients they are; of one without noise, few are drawn.
+        draws: how many, otherwise.
+    """
+    tallies = [{part: Tally(one) for part, one in truth.parts.items()} for truth in truths]
+    for _ in range(2 * BLOCKS if isinstance(estimator, Exact) or estimator.mixture else draws):
+        for own, gradient in zip(tallies, draw(), strict=True):
+            for part, tally in own.items():
                 tally.add(gradient[part])
-    found = {part: tally.quality() for part, tally in tallies.items()}
-    return Measurement(found, draws, statistics.median(seconds))
+    return [{part: tally.quality() for part, tally in own.items()} for own in tallies]
 
 
 def _now(device: torch.device) -> float:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from softhot.estimators import Estimator
@@ -38,7 +38,7 @@ class Learner:
         learned = [parameter for parameter in self.control.parameters() if parameter.requires_grad]
         self.optimiser = kind(learned, lr=learning_rate) if learned else None
 
-    def at(self, temperature: float) -> Estimator:
+    def at(self, temperature: float | Tensor) -> Estimator:
         """The estimator at a temperature, where it has one; what is learned is shared."""
         own = {item.name for item in dataclasses.fields(self.estimator)}
         return dataclasses.replace(self.estimator, **{"temperature": temperature} if "temperature" in own else {})

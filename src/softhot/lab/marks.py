@@ -50,6 +50,7 @@ def marks_of(estimators: Iterable[str]) -> dict[str, Mark]:
 
 
 def points(name: str, mark: Mark, axis: str = "", *, legend: bool = True) -> dict[str, Any]:
+    """The look of the points of an estimator, for Plotly's scatter, on the axes "" or "2"; bars are larger."""
     bar = mark.symbol.startswith("line")
     outline = {"width": 3 if bar else 1.5, "color": mark.colour} if "open" in mark.symbol else {"width": 0}
     return {

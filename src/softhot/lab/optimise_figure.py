@@ -51,7 +51,8 @@ def optimise_figure(name: str, descents: Sequence[Descent]) -> Figure:
     figure.update_layout(yaxis_title_text=label, xaxis_title_text="steps", xaxis2_title_text="evaluations of f")
     figure.update_xaxes(exponentformat="SI")
     figure.update_layout(xaxis2=logarithmic(x for one in descents for x in (one.evaluations or [])[1:]))
-    figure.update_yaxes(matches="y", exponentformat="power")
+    figure.update_layout(yaxis2_matches="y")
+    figure.update_yaxes(exponentformat="power")
     if minimum is not None:
         figure.update_yaxes(**logarithmic(mean - minimum for one in descents for mean in one.mean))
     return figure

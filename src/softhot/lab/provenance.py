@@ -22,8 +22,10 @@ import softhot
 __all__ = ["Code"]
 
 _ASIDE = ["cli/", "testing/"]  # what no number depends on
-_ASIDE += ["lab/conclusion", "lab/drawing", "lab/entropy_figure", "lab/figures", "lab/gradient_figure"]
-_ASIDE += ["lab/infer_figure", "lab/optimise_figure", "lab/pictures", "lab/report", "lab/summary"]
+_ASIDE += [f"lab/{part}" for part in ("archive", "conclusion", "declaration", "drawing", "entropy_figure", "exhibits")]
+_ASIDE += [f"lab/{part}" for part in ("figures", "forecast", "gallery", "gradient_figure", "infer_figure", "marks")]
+_ASIDE += [f"lab/{part}" for part in ("optimise_figure", "pictures", "quality_figures", "ranking", "report", "summary")]
+_ASIDE += ["lab/tensorboard"]
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,11 @@ from softhot.lab.gradients import measure, reference
 from softhot.lab.pictures import encoded, prior_samples, reconstructions
 from softhot.lab.provenance import Code
 from softhot.lab.targets import VaeTarget
+from softhot.lab.together import Together, program_of
 from softhot.lab.training import Epoch, Run, evaluate, few
 from softhot.problems.data import Binarised, ImageData, load, prepare
 
-__all__ = ["Trial", "about", "images_of", "run_one", "score_candidate", "table"]
+__all__ = ["Trial", "about", "images_of", "records_of", "run_one", "run_together", "score_candidate", "table"]
 
 GRADIENT_IMAGES = 16
 GRADIENT_DRAWS = 64
@@ -51,12 +52,27 @@ class Trial:
         Raises:
             ValueError: If the data cannot be read.
         """
-        data, images = images_of(config.data, config.binarise)
-        run = Run(config, images)
-        return cls(run, data, _gradient(run) if scored else None)
+        return cls.begin_all([config], scored=scored)[0]
 
-    def record(self, epochs: Sequence[Epoch]) -> dict[str, Any]:
-        """What is kept of the run when it is trained, given its epochs."""
+    @classmethod
+    def begin_all(cls, configs: Sequence[Config], *, scored: bool = True) -> list[Trial]:
+        """Those of a group of :func:`softhot.lab.together.together`.
+
+        Raises:
+            ValueError: If the data cannot be read.
+        """
+        data, images = images_of(configs[0].data, configs[0].binarise)
+        runs = [Run(config, images) for config in configs]
+        starts = _gradients(runs) if scored else [None for _ in runs]
+        return [cls(run, data, start) for run, start in zip(runs, starts, strict=True)]
+
+    def record(self, epochs: Sequence[Epoch], end: dict[str, Any] | None = None) -> dict[str, Any]:
+        """What is kept of the run when it is trained.
+
+        Arguments:
+            epochs: of its training.
+            end: the gradient at the trained weights; measured if it is wanted and not given.
+        """
         run, config = self.run, self.run.config
         record = {
             "id": config.id,
@@ -65,7 +81,7 @@ class Trial:
             "data": f"{self.data.name}, {_pixels(self.data, config.binarise)}; {self.data.source}",
             "length": config.length,
             "steps": run.step,
-            **({} if self.start is None else self._scores(*self.start)),
+            **({} if self.start is None else self._scores(*self.start, end)),
             "valid_elbo": epochs[-1].valid_elbo,
             "seconds": sum(epoch.seconds for epoch in epochs),
             "evaluations": sum(epoch.evaluations for epoch in epochs),
@@ -74,11 +90,10 @@ class Trial:
         cleaned: dict[str, Any] = jsonable(record)
         return cleaned
 
-    def _scores(self, start: dict[str, Any], truth: str) -> dict[str, Any]:
+    def _scores(self, start: dict[str, Any], truth: str, end: dict[str, Any] | None) -> dict[str, Any]:
         """What the test images say."""
         run, config, test = self.run, self.run.config, self.run.images.test
         scores = evaluate(run, test)
-        end, _ = _gradient(run)
         return {
             **dataclasses.asdict(scores),
             "gap": scores.objective - scores.elbo,
@@ -88,7 +103,7 @@ class Trial:
                 "images": len(few(test, GRADIENT_IMAGES)),
                 "evaluations": run.learner.estimator.evaluations(config.latents, config.classes),
                 "start": start,
-                "end": end,
+                "end": _gradients([run])[0][0] if end is None else end,
             },
             "pictures": {
                 "reconstructions": encoded(reconstructions(run.model, few(test, 10)), self.data.shape),
@@ -115,8 +130,26 @@ def about(config: Config) -> dict[str, Any]:
 
 def run_one(config: Config) -> dict[str, Any]:
     """Train, evaluate and measure one model; the record of it."""
-    trial = Trial.begin(config)
-    return trial.record(list(trial.run.epochs()))
+    return run_together([config])[0]
+
+
+def run_together(configs: Sequence[Config], *, scored: bool = True) -> list[dict[str, Any]]:
+    """Train, evaluate and measure the runs of a group of :func:`softhot.lab.together.together`; the records of them.
+
+    Arguments:
+        configs: the runs.
+        scored: leave out the scores on the test images and the gradients, if not.
+    """
+    trials = Trial.begin_all(configs, scored=scored)
+    epochs = program_of([trial.run for trial in trials]).epochs()
+    return records_of(trials, list(zip(*epochs, strict=True)))
+
+
+def records_of(trials: Sequence[Trial], curves: Sequence[Sequence[Epoch]]) -> list[dict[str, Any]]:
+    """What is kept of the runs of a group when they are trained, given the epochs of each."""
+    scored = trials[0].start is not None
+    ends = [end for end, _ in _gradients([trial.run for trial in trials])] if scored else [None for _ in trials]
+    return [trial.record(curve, end) for trial, curve, end in zip(trials, curves, ends, strict=True)]
 
 
 def score_candidate(config: Config, weights: Path, candidate: dict[str, Any]) -> dict[str, Any]:
@@ -143,12 +176,20 @@ def table(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return rows
 
 
-def _gradient(run: Run) -> tuple[dict[str, Any], str]:
-    """The quality of the gradient on a few test images, and how the true one is known."""
-    target = VaeTarget(run.model, few(run.images.test, GRADIENT_IMAGES), run.config.make_term())
-    truth = reference(target)
-    found = measure(target, run.learner.at(run.temperature), truth, draws=GRADIENT_DRAWS, seed=run.config.seed)
-    return {part: dataclasses.asdict(value) for part, value in found.parts.items()}, truth.how
+def _gradients(runs: Sequence[Run]) -> list[tuple[dict[str, Any], str]]:
+    """The quality of each run's gradient on a few test images, and how the true one is known."""
+    x = few(runs[0].images.test, GRADIENT_IMAGES)
+    targets = [VaeTarget(run.model, x, run.config.make_term()) for run in runs]
+    truths = [reference(target) for target in targets]
+    if len(runs) > 1:
+        found = Together(runs).measure(x, truths, draws=GRADIENT_DRAWS)
+    else:
+        own, seed = runs[0].learner.at(runs[0].temperature), runs[0].config.seed
+        found = [measure(targets[0], own, truths[0], draws=GRADIENT_DRAWS, seed=seed).parts]
+    return [
+        ({part: dataclasses.asdict(value) for part, value in parts.items()}, truth.how)
+        for parts, truth in zip(found, truths, strict=True)
+    ]
 
 
 @lru_cache(maxsize=2)

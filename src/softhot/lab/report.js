@@ -3,15 +3,15 @@
   const MOST = 12; // arms that a picture shows while the table is filtered
   const figures = JSON.parse(document.getElementById("data").textContent);
   const drawn = new Map(); // the place of a picture, and what its traces were when it was made
-  let chosen = null; // the arms that the filter leaves, if there is one
+  let kept = null; // the first of the arms that the filter leaves, if there is one
 
   // the pictures: each is drawn when it comes near, in the colours and the shape of the page
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const narrow = matchMedia("(max-width: 700px)");
   const touch = matchMedia("(pointer: coarse)").matches;
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-  const look = (figure) => ({
-    ...figure.layout.meta[narrow.matches ? "narrow" : "wide"],
+  const look = (place) => ({
+    ...figures[place.id].layout.meta[narrow.matches ? "narrow" : "wide"],
     "font.color": colour("--ink"),
     "hoverlabel.bgcolor": colour("--shade"),
     "hoverlabel.font.color": colour("--ink"),
@@ -31,31 +31,38 @@
 
   const draw = async (place) => {
     await (unpacking ??= unpack());
-    const figure = figures[place.id];
-    const first = figure.data.map((trace) => trace.visible ?? true);
-    await Plotly.newPlot(place, figure.data, figure.layout, { responsive: true, displayModeBar: false });
-    await Plotly.relayout(place, look(figure));
-    drawn.set(place, first);
-    select(place);
-    const choice = document.querySelector(`[data-plot="${place.id}"] :checked`);
-    if (choice) choose(place, choice.value);
+    const { data, layout } = figures[place.id];
+    drawn.set(place, data.map((trace) => trace.visible ?? true));
+    for (const [path, value] of Object.entries(look(place))) put(layout, path, value);
+    for (const [i, visible] of selected(place).entries()) data[i].visible = visible;
+    const choice = chosen(place);
+    for (const [path, value] of Object.entries(layout.meta.choices?.[choice] ?? {})) put(layout, path, value);
+    for (const trace of data) Object.assign(trace, trace.meta?.choices?.[choice]);
+    await Plotly.newPlot(place, data, layout, { responsive: true, displayModeBar: false });
   };
 
-  const select = (place) => {
-    const traces = figures[place.id].data;
-    if (!traces.some((trace) => trace.meta?.arms)) return;
-    const visible = traces.map((trace, i) => {
-      if (!chosen || !trace.meta?.arms) return drawn.get(place)[i];
-      return trace.meta.arms.some((arm) => chosen.has(arm)) || "legendonly";
+  // what Plotly.relayout does to a path such as "font.color", before there is a plot
+  const put = (target, path, value) => {
+    const names = path.split(".");
+    const last = names.pop();
+    names.reduce((inner, name) => (inner[name] ??= {}), target)[last] = value;
+  };
+
+  // for each trace, whether it is to be seen: as it was made, or as the filter says
+  const selected = (place) =>
+    figures[place.id].data.map((trace, i) => {
+      if (!kept || !trace.meta?.arms) return drawn.get(place)[i];
+      return trace.meta.arms.some((arm) => kept.has(arm)) || "legendonly";
     });
-    Plotly.restyle(place, { visible });
-  };
 
-  const choose = (place, option) => {
+  const chosen = (place) => document.querySelector(`[data-plot="${place.id}"] :checked`)?.value;
+
+  const choose = (place) => {
+    const { data, layout } = figures[place.id];
     const changes = {};
-    for (const trace of figures[place.id].data)
-      for (const [key, value] of Object.entries(trace.meta.choices[option])) (changes[key] ??= []).push(value);
-    Plotly.update(place, changes, figures[place.id].layout.meta.choices[option]);
+    for (const trace of data)
+      for (const [key, value] of Object.entries(trace.meta.choices[chosen(place)])) (changes[key] ??= []).push(value);
+    Plotly.update(place, changes, layout.meta.choices[chosen(place)]);
   };
 
   const watch = new IntersectionObserver(
@@ -71,12 +78,12 @@
   for (const id of Object.keys(figures)) watch.observe(document.getElementById(id));
   for (const query of [dark, narrow])
     query.addEventListener("change", () => {
-      for (const place of drawn.keys()) Plotly.relayout(place, look(figures[place.id]));
+      for (const place of drawn.keys()) Plotly.relayout(place, look(place));
     });
   for (const choices of document.querySelectorAll("[data-plot]"))
-    choices.addEventListener("change", ({ target }) => {
+    choices.addEventListener("change", () => {
       const place = document.getElementById(choices.dataset.plot);
-      if (drawn.has(place)) choose(place, target.value);
+      if (drawn.has(place)) choose(place);
     });
 
   // the table: headings sort, words and boxes filter
@@ -109,18 +116,19 @@
   const apply = () => {
     const words = filter.value.toLowerCase().split(/\s+/).filter(Boolean);
     const kinds = ["estimator", "term"].map((name) => [name, ticked(name)]);
-    const kept = new Set();
+    const fitting = [];
     for (const row of body.rows) {
       const text = row.textContent.toLowerCase();
       const fits = kinds.every(([name, values]) => !values.length || values.includes(row.dataset[name]));
       row.hidden = !(fits && words.every((word) => text.includes(word)));
-      if (!row.hidden) kept.add(row.dataset.arm);
+      if (!row.hidden) fitting.push(row.dataset.arm);
     }
-    const all = kept.size === body.rows.length;
-    document.getElementById("count").textContent = (all ? "" : `${kept.size} of `) + `${body.rows.length} arms`;
-    for (const card of cards) card.hidden = !kept.has(card.dataset.arm);
-    chosen = all ? null : new Set([...kept].slice(0, MOST));
-    for (const place of drawn.keys()) select(place);
+    const all = fitting.length === body.rows.length;
+    document.getElementById("count").textContent = (all ? "" : `${fitting.length} of `) + `${body.rows.length} arms`;
+    for (const card of cards) card.hidden = !fitting.includes(card.dataset.arm);
+    kept = all ? null : new Set(fitting.slice(0, MOST));
+    for (const place of drawn.keys())
+      if (figures[place.id].data.some((trace) => trace.meta?.arms)) Plotly.restyle(place, { visible: selected(place) });
   };
   filter.addEventListener("input", apply);
   for (const box of boxes) box.addEventListener("change", apply);

@@ -40,7 +40,7 @@ def render(study: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> st
     data = ",".join(f'"{name}":{figure.to_json()}' for name, figure in drawn.items())
     pictures = [exhibit(name, figure, arms) for name, figure in drawn.items()]
     return Template(_part("report.html")).substitute(
-        title=html.escape(_title(records, arms)),
+        title=html.escape(study.get("title") or _title(records, arms)),
         described=_data(records),
         status=_status(study, records, arms),
         conclusion="\n".join(f"<li>{html.escape(sentence)}</li>" for sentence in conclude(arms)),

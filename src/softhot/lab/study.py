@@ -45,9 +45,11 @@ def open_study(study: Plan, folder: Path, *, command: str) -> Iterator[str]:
     except Timeout:
         raise ValueError(f"a study is running in {str(folder)!r}; wait for it, or use another --out.") from None
     try:
+        for left in folder.glob("*/.*"):
+            left.unlink(missing_ok=True)  # what a killed process had half written
         path = folder / "study.json"
-        before = read_json(path) if path.exists() else {}
-        key = str(before.get("key", uuid.uuid4().hex))
+        before = read_json(path) if path.exists() else None
+        key = str(before["key"]) if isinstance(before, dict) and "key" in before else uuid.uuid4().hex
         if study.declaration is not None:
             write_text(folder / DECLARATION, study.declaration)
         about = {

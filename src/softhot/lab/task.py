@@ -8,9 +8,8 @@ disk, hands back the record alone, and a run that it loses starts anew.
 from __future__ import annotations
 
 import dataclasses
-import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,12 +19,13 @@ import torch
 from softhot.lab import checkpoint
 from softhot.lab.config import Config
 from softhot.lab.provenance import Code
-from softhot.lab.record import Trial, score_candidate
+from softhot.lab.record import Trial, records_of, score_candidate
 from softhot.lab.study import finished, keep, sees, weights
+from softhot.lab.together import program_of
 from softhot.lab.training import Epoch, Run
 from softhot.lab.unfinished import Unfinished
 
-__all__ = ["Progress", "Task", "Unfit", "carry_out"]
+__all__ = ["Abandoned", "Progress", "Task", "Unfit", "carry_out", "results"]
 
 _REPORT_SECONDS = 1.0
 
@@ -92,8 +92,27 @@ def carry_out(group: tuple[Config, ...], task: Task) -> list[dict[str, Any]]:
     if task.threads is not None:
         torch.set_num_threads(task.threads)
     place = task.folder if sees(task.folder, task.key) else None
-    report = _Reporter(worker, task.key)
-    return [_record(config, task, place, report) for config in group]
+    return results(group, task, place, _Reporter(worker, task.key))
+
+
+def results(
+    group: tuple[Config, ...], task: Task, place: Path | None, report: Callable[[Sequence[Run]], bool]
+) -> list[dict[str, Any]]:
+    """The records of a group: found, scored or made.
+
+    Arguments:
+        group: the runs.
+        task: what else there is to know.
+        place: the study's folder, if it is there.
+        report: called between steps with the runs in training; says whether anybody waits for them.
+    """
+    if place is None:
+        return _train(group, task, None, report)
+    left = tuple(config for config in group if finished(place, config, scored=task.scored) is None)
+    fresh = tuple(config for config in left if not _score(config, place))
+    if fresh:
+        _train(fresh, task, place, report)
+    return [record for config in group if (record := finished(place, config, scored=task.scored)) is not None]
 
 
 def _check(worker: Any, task: Task) -> None:
@@ -109,63 +128,67 @@ def _check(worker: Any, task: Task) -> None:
         )
 
 
-def _record(config: Config, task: Task, place: Path | None, report: Callable[[Run], bool]) -> dict[str, Any]:
-    if place is None:
-        trial, epochs = _train(config, task, None, report)
-        return trial.record(epochs)
-    record = finished(place, config, scored=task.scored)
-    if record is None:
-        kept = Unfinished(place, config.id)
-        record = _made(config, task, place, kept, report)
-        keep(place, config, record, scored=task.scored)
-        kept.remove()
-    return record
-
-
-def _made(config: Config, task: Task, place: Path, kept: Unfinished, report: Callable[[Run], bool]) -> dict[str, Any]:
+def _score(config: Config, place: Path) -> bool:
+    """Score a candidate that is trained; whether it is one."""
     candidate = finished(place, config, scored=False)
-    if candidate is not None and weights(place, config).exists():
-        return score_candidate(config, weights(place, config), candidate)
-    trial, epochs = _train(config, task, kept, report)
-    if not task.scored and math.isfinite(epochs[-1].valid_elbo):
-        checkpoint.save(trial.run, weights(place, config))
-    return trial.record(epochs)
+    if candidate is None or not weights(place, config).exists():
+        return False
+    keep(place, config, score_candidate(config, weights(place, config), candidate))
+    return True
 
 
 def _train(
-    config: Config, task: Task, kept: Unfinished | None, report: Callable[[Run], bool]
-) -> tuple[Trial, list[Epoch]]:
-    trial, epochs = _begin(config, task.scored, kept)
+    group: tuple[Config, ...], task: Task, place: Path | None, report: Callable[[Sequence[Run]], bool]
+) -> list[dict[str, Any]]:
+    """Train a group, and keep what comes of it, if there is a place; the records."""
+    kept = [] if place is None else [Unfinished(place, config.id) for config in group]
+    trials, curves = _begin(group, task.scored, kept)
+    runs = [trial.run for trial in trials]
+    program = program_of(runs)
     due = time.monotonic() + task.checkpoint_seconds
 
     def pause() -> None:
         nonlocal due
-        wanted = report(trial.run)
-        if kept is not None and (not wanted or time.monotonic() >= due):
-            kept.save(trial.run, epochs)
+        wanted = report(runs)
+        if kept and (not wanted or time.monotonic() >= due):
+            program.write()
+            for one, run, curve in zip(kept, runs, curves, strict=True):
+                one.save(run, curve)
             due = time.monotonic() + task.checkpoint_seconds
         if not wanted:
             raise Abandoned
 
     pause()
-    for epoch in trial.run.epochs(pause):
-        epochs.append(epoch)
+    for epochs in program.epochs(pause):
+        for curve, epoch in zip(curves, epochs, strict=True):
+            curve.append(epoch)
         pause()
-    return trial, epochs
+    records = records_of(trials, curves)
+    if place is not None:
+        for run, record, one in zip(runs, records, kept, strict=True):
+            if not task.scored and record["valid_elbo"] is not None:
+                checkpoint.save(run, weights(place, run.config))
+            keep(place, run.config, record, scored=task.scored)
+            one.remove()
+    return records
 
 
-def _begin(config: Config, scored: bool, kept: Unfinished | None) -> tuple[Trial, list[Epoch]]:
-    trial = Trial.begin(config, scored=scored)
-    if kept is None:
-        return trial, []
+def _begin(
+    group: tuple[Config, ...], scored: bool, kept: Sequence[Unfinished]
+) -> tuple[list[Trial], list[list[Epoch]]]:
+    """The runs where they were left, if all were left at the same step; else at their fresh weights."""
+    trials = Trial.begin_all(group, scored=scored)
     try:
-        return trial, kept.restore(trial.run)
+        curves = [one.restore(trial.run) for one, trial in zip(kept, trials, strict=bool(kept))] or [[] for _ in group]
     except ValueError:
-        return Trial.begin(config, scored=scored), []
+        return _begin(group, scored, ())
+    if len({trial.run.step for trial in trials}) > 1:
+        return _begin(group, scored, ())
+    return trials, curves
 
 
 class _Reporter:
-    """Tells who asked how far a run is, once a second, and asks Dask whether anybody still waits for it."""
+    """Tells who asked how far runs are, once a second, and asks Dask whether anybody still waits for them."""
 
     def __init__(self, worker: Any, topic: str) -> None:
         self.worker = worker
@@ -173,12 +196,13 @@ class _Reporter:
         self.task = worker.get_current_task()
         self.due = 0.0
 
-    def __call__(self, run: Run) -> bool:
+    def __call__(self, runs: Sequence[Run]) -> bool:
         if time.monotonic() < self.due:
             return True
         self.due = time.monotonic() + _REPORT_SECONDS
-        config = run.config
-        progress = Progress(config.id, config.arm, config.seed, run.step, run.expected)
-        self.worker.log_event(self.topic, dataclasses.astuple(progress))
+        for run in runs:
+            config = run.config
+            progress = Progress(config.id, config.arm, config.seed, run.step, run.expected)
+            self.worker.log_event(self.topic, dataclasses.astuple(progress))
         state = self.worker.state.tasks.get(self.task)
         return self.worker.status.name == "running" and state is not None and state.state == "executing"

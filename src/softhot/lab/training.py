@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -26,6 +27,7 @@ from softhot.problems.vae import CategoricalVAE
 
 __all__ = ["Epoch", "Run", "Scores", "evaluate", "few", "objective_of"]
 
+_T = TypeVar("_T")
 ENUMERABLE = 2**14  # configurations up to which the exact log-likelihood is reported
 UNLIMITED = sys.maxsize  # steps, where seconds end the run
 CACHED = 2**20  # pixels that are decoded at once: about as many as a cache holds
@@ -153,7 +155,7 @@ class Run:
         budget = self.config.budget_seconds
         return self.steps if budget is None else math.ceil(self.step * max(budget / (self.elapsed or budget), 1))
 
-    def objective(self, temperature: float) -> Objective:
+    def objective(self, temperature: float | Tensor) -> Objective:
         """What is maximised, at a temperature, with what the estimator has learned so far."""
         return Objective(self.learner.at(temperature), self.config.make_term())
 
@@ -173,7 +175,8 @@ class Run:
             pause()
             self.train_step()
         noise = stream(0, "validation", device=self.device)
-        return self.finish_epoch(evaluate_elbo(self.model, self.objective(self.temperature), self.images.valid, noise))
+        bound = evaluate_elbo(self.model, self.objective(self.temperature), self.images.valid, noise)
+        return self.finish_epoch(bound.item())
 
     def train_step(self) -> None:
         """Climb the objective of the next batch of images."""
@@ -260,9 +263,7 @@ def few(images: Tensor, count: int) -> Tensor:
     return images[torch.linspace(0, len(images) - 1, min(count, len(images))).long()]
 
 
-def objective_of(
-    model: CategoricalVAE, objective: Callable[..., Tensor], x: Tensor, generator: torch.Generator
-) -> Tensor:
+def objective_of(model: CategoricalVAE, objective: Callable[..., _T], x: Tensor, generator: torch.Generator) -> _T:
     """The objective of every image, in nats; that of its ``learn`` is the same, and the estimator learns."""
     return objective(model.log_likelihood(x), model.posterior(x), model.prior, generator=generator)
 
@@ -270,14 +271,14 @@ def objective_of(
 @torch.no_grad()
 def evaluate_elbo(
     model: CategoricalVAE, objective: Objective, images: Tensor, generator: torch.Generator, samples: int = 4
-) -> float:
+) -> Tensor:
     """The mean discrete ELBO of images, in nats per image."""
-    total = 0.0
+    sums = []
     for x in images.to(generator.device).split(500):
         posterior = objective.posterior(model.posterior(x))
         bound = elbo(model.log_likelihood(x), posterior, model.prior, samples=samples, generator=generator)
-        total += bound.sum().item()
-    return total / len(images)
+        sums.append(bound.sum())
+    return torch.stack(sums).double().sum() / len(images)
 
 
 @torch.no_grad()

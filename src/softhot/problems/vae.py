@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from softhot.estimators import Integrand
 from softhot.kernels import bernoulli
+from softhot.kernels.routes import unseen
 
 __all__ = ["CategoricalVAE"]
 
@@ -98,7 +99,7 @@ class CategoricalVAE(nn.Module):
         Raises:
             ValueError: If a pixel is neither 0 nor 1, unless the model was made with ``grey=True``.
         """
-        if not self.grey and not bernoulli.binary(x):
+        if not self.grey and not unseen(x) and not bernoulli.binary(x):
             raise ValueError(
                 f"the Bernoulli likelihood is one of pixels that are 0 or 1, and these run from {x.min().item():g} to "
                 f"{x.max().item():g}; binarise them, or ask for CategoricalVAE(..., grey=True) by name."
