@@ -28,6 +28,7 @@ from hypothesis import strategies as st
 from softhot.lab import archive, checkpoint, declaration
 from softhot.lab.config import Config
 from softhot.lab.files import read_json, write_csv, write_json
+from softhot.lab.record import about
 from softhot.lab.training import Epoch, Run
 from softhot.lab.unfinished import Unfinished
 from softhot.problems.bif import parse_bif, read_bif
@@ -44,7 +45,7 @@ SMALL = Config(hidden=(4,), latents=2, classes=2, epochs=1)
 TOKENS = ["{", "}", "(", ")", "[", "]", '"', ",", ";", "|", "=", "\n", "/*", "//", "-1", "1e999", "nan", "null", "true"]
 TOKENS += ["9" * 30, "0.5", "[" * 50, "\u2028", "\x00", "table", "default", "[[arms]]\n", "[grid]\n", "é"]
 fuzz = settings(
-    max_examples=150,
+    max_examples=80,
     deadline=None,
     derandomize=True,
     database=None,
@@ -317,6 +318,22 @@ def test_folders_of_runs(data: st.DataObject, trained: Path, tmp_path: Path) -> 
 
 
 @settings(fuzz, max_examples=60)
+@given(data=st.data())
+def test_folders_of_studies(data: st.DataObject, tmp_path: Path) -> None:
+    """A file that is broken is named, and the others are read."""
+    record = {**about(SMALL), "config": SMALL.to_json(), "curve": [{"epoch": 1, "valid_elbo": -20.0}]}
+    study = {"title": "a study", "choices": [{"arm": SMALL.arm, "chosen": {"learning_rate": SMALL.learning_rate}}]}
+    texts = {"study.json": json.dumps(study), "runs/a.json": json.dumps(record)}
+    (tmp_path / "runs").mkdir(exist_ok=True)
+    damaged = data.draw(st.sampled_from(list(texts)))
+    for name, text in texts.items():
+        (tmp_path / name).write_text(data.draw(edits(text)) if name == damaged else text)
+    found, records = archive.read(tmp_path)
+    assert set(found["damaged"]) <= {damaged}
+    assert all(isinstance(one["curve"], list) for one in records)
+
+
+@settings(fuzz, max_examples=40)
 @given(data=st.data())
 def test_what_is_left_of_a_run_is_gone_on_with_or_refused(data: st.DataObject, run: Run, tmp_path: Path) -> None:
     kept = Unfinished(tmp_path, "some")

@@ -42,7 +42,7 @@ def read(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     contents = {path.relative_to(folder).as_posix(): _content(path) for path in paths}
     damaged = [name for name, content in contents.items() if not _is_record(content)]
     study = _content(description)
-    if not isinstance(study, dict):
+    if not _is_study(study):
         study, damaged = {}, [description.name, *damaged]
     declared = folder / DECLARATION
     if declared.exists():
@@ -60,6 +60,17 @@ def _content(path: Path) -> Any:
         return read_json(path)
     except ValueError:
         return None
+
+
+def _is_study(found: Any) -> bool:
+    """Whether it is a table, and says of each choice what was chosen for which arm."""
+    if not isinstance(found, dict) or not isinstance(found.get("choices") or [], list):
+        return False
+    kinds = {"arm": str, "chosen": dict}
+    return all(
+        isinstance(choice, dict) and all(isinstance(choice.get(name), kind) for name, kind in kinds.items())
+        for choice in found.get("choices") or ()
+    )
 
 
 def _is_record(found: Any) -> bool:
