@@ -29,6 +29,7 @@ from softhot.lab import archive, checkpoint, declaration
 from softhot.lab.config import Config
 from softhot.lab.files import read_json, write_csv, write_json
 from softhot.lab.record import about
+from softhot.lab.report import render
 from softhot.lab.training import Epoch, Run
 from softhot.lab.unfinished import Unfinished
 from softhot.problems.bif import parse_bif, read_bif
@@ -341,3 +342,16 @@ def test_what_is_left_of_a_run_is_gone_on_with_or_refused(data: st.DataObject, r
     text = kept.curve.read_text()
     kept.curve.write_text(data.draw(edits(text)))
     attempt(lambda: kept.restore(run))
+
+
+@pytest.mark.parametrize("odd", [None, "x", [], {"a": 1}, -1, True, 1.5], ids=repr)
+def test_a_record_of_other_kinds_is_drawn_or_left_out(odd: Any, tmp_path: Path) -> None:
+    row = dataclasses.asdict(epochs()[0])
+    record = {**about(SMALL), "elbo": -21.5, "gradient": {"start": {}, "end": {}}, "pictures": {}, "curve": [row]}
+    (tmp_path / "runs").mkdir()
+    for name in record:
+        write_json(tmp_path / "runs" / f"{name}.json", {**record, name: odd})
+    for name in row:
+        write_json(tmp_path / "runs" / f"curve {name}.json", {**record, "curve": [{**row, name: odd}]})
+    study, records = archive.read(tmp_path)
+    assert render(study, records).endswith("</html>\n")

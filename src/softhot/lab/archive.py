@@ -78,9 +78,11 @@ def _is_record(found: Any) -> bool:
     if not isinstance(found, dict) or not all(isinstance(found.get(name), str) for name in _TEXTS):
         return False
     curve = found.get("curve") or []
-    if not isinstance(curve, list) or not all(isinstance(row, dict) and "epoch" in row for row in curve):
+    if not isinstance(curve, list) or not all(
+        isinstance(row, dict) and isinstance(row.get("epoch"), int) for row in curve
+    ):
         return False
-    kinds = {"config": dict, "unbiased": bool, "seed": int, "temperature": float | int | None}
+    kinds = {"config": dict, "unbiased": bool, "seed": int, "temperature": float | int | None, "bounds": str | None}
     return all(isinstance(found.get(name), kind) for name, kind in kinds.items())
 
 
