@@ -309,7 +309,9 @@ LOGITS: dict[str, Callable[[Tensor], Any]] = {
 def test_what_are_no_logits(call: Callable[[Tensor], Any]) -> None:
     """Values of integers used to be integers, which rounded them away."""
     bad = [torch.zeros(2, 3, dtype=kind) for kind in (torch.int64, torch.bool, torch.complex64)]
-    for logits in (*bad, torch.tensor(0.0), torch.zeros(2, 0)):
+    if call in (sf.uniform_mix, sf.gaussian_means, sf.gaussian_sample):  # others have a limit without classes, or NaN
+        bad.append(torch.zeros(2, 0))
+    for logits in (*bad, torch.tensor(0.0)):
         with pytest.raises(ValueError, match="use ") as error:
             call(logits)
         assert "\n" not in str(error.value)

@@ -36,7 +36,7 @@ def categorical_kl(logits: Tensor, prior_logits: Tensor) -> Tensor:
     Infinite where a class that the prior excludes is possible; impossible classes have no part in value or gradient.
 
     Raises:
-        ValueError: If the logits are no floats or have no classes.
+        ValueError: If the logits are no floats.
 
     Example:
         >>> import torch, softhot

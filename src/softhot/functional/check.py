@@ -48,11 +48,11 @@ def positive(name: str, value: float | Tensor, batch: torch.Size, *, column: boo
     return value
 
 
-def floating(name: str, value: Tensor) -> None:
-    """An error if these are no floating-point numbers over a last dimension of classes."""
+def floating(name: str, value: Tensor, *, least: int = 0) -> None:
+    """An error if these are no floating-point numbers over a last dimension of classes, at least so many."""
     if not value.is_floating_point():
         raise ValueError(f"{name} is a tensor of {value.dtype}, not of floats; use {name}.float().")
-    if value.dim() < 1 or value.shape[-1] < 1:
+    if value.dim() < 1 or value.shape[-1] < least:
         raise ValueError(
             f"{name} of shape {tuple(value.shape)} has no classes; use a tensor of shape (*batch, K) with K >= 1."
         )

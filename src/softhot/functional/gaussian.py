@@ -45,7 +45,7 @@ def gaussian_means(
         >>> softhot.functional.gaussian_means(torch.tensor([1.0, 2.0, 0.5, -torch.inf]))
         (tensor([0.5000, 1.5000, 0.0000,   -inf]), tensor([False, False,  True, False]))
     """
-    floating("logits", logits)
+    floating("logits", logits, least=1)
     possible = logits != -math.inf  # and so is what is not a number, which the result shows
     place = torch.arange(logits.shape[-1], device=logits.device)
     last = torch.where(possible, place, 0).amax(-1, keepdim=True)
@@ -81,7 +81,7 @@ def gaussian_sample(
         >>> softhot.functional.gaussian_sample(torch.zeros(5, 3), temperature=0.5).shape
         torch.Size([5, 3])
     """
-    floating("logits", logits)
+    floating("logits", logits, least=1)
     heat = positive("temperature", temperature, logits.shape[:-1])
     positive("scale", scale, torch.Size())
     positive("delta", delta, torch.Size())

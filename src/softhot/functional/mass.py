@@ -17,7 +17,7 @@ def log_mass(z: Float[Tensor, "*#batch K"], logits: Float[Tensor, "*#batch K"]) 
     r""":math:`\sum_k z_k \log\pi_k`, where entries of z that are zero count as zero whatever their mass.
 
     Raises:
-        ValueError: If the logits are no floats or have no classes.
+        ValueError: If the logits are no floats.
 
     Example:
         >>> import torch, softhot

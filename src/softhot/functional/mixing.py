@@ -38,7 +38,7 @@ def uniform_mix(logits: Float[Tensor, "*batch K"], weight: float = 0.01) -> Floa
     """
     if not 0 <= weight <= 1:
         raise ValueError(f"weight={weight} is not a probability; use weight=0.01, for example.")
-    floating("logits", logits)
+    floating("logits", logits, least=1)
     own = logits.log_softmax(-1)
     if weight == 0:
         return own
