@@ -215,29 +215,29 @@ def test_reports_come_from_every_run(here, tmp_path):
 def test_new_arms_are_added_and_old_ones_are_not_computed_again(here, tmp_path, monkeypatch):
     (old,) = run(study(0), tmp_path)
     trained = []
-    prepare = Trial.begin
+    prepare = Trial.begin_all
 
-    def begin(config, **given):
-        trained.append(config.seed)
-        return prepare(config, **given)
+    def begin(configs, **given):
+        trained.extend(config.seed for config in configs)
+        return prepare(configs, **given)
 
-    monkeypatch.setattr(Trial, "begin", begin)
+    monkeypatch.setattr(Trial, "begin_all", begin)
     first, second = run(study(0, 1), tmp_path)
     assert first == old
     assert (second["seed"], trained) == (1, [1])
 
 
 def test_a_run_that_fails_is_named_and_the_others_go_on(here, tmp_path, monkeypatch):
-    prepare = Trial.begin
+    prepare = Trial.begin_all
 
-    def begin(config, **given):
-        if config.seed == 0:
+    def begin(configs, **given):
+        if 0 in [config.seed for config in configs]:
             raise RuntimeError("out of luck")
-        return prepare(config, **given)
+        return prepare(configs, **given)
 
-    monkeypatch.setattr(Trial, "begin", begin)
-    found = {record.get("reason", record.get("seed")) for record in run(study(0, 1), tmp_path)}
-    assert found == {"out of luck", 1}
+    monkeypatch.setattr(Trial, "begin_all", begin)
+    found = {record.get("reason", record.get("seed")) for record in run(study(0, 1, 2), tmp_path)}
+    assert found == {"out of luck", 1, 2}
 
 
 def test_a_worker_without_the_folder_hands_its_record_back(here, tmp_path, monkeypatch):

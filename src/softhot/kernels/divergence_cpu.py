@@ -51,10 +51,10 @@ def _forward(logits, log_prior, value, normaliser, classes, first, last):
             lse[r], inverse[r] = log(total[r]), 1 / total[r]
         prior = _u64(start % priors) * count
         for r in range(stop - start):
-            base, found = _u64(r) * count, _f64(0)
+            base, found, level = _u64(r) * count, _f64(0), logits.dtype.type(lse[r])  # rounded as the prior's is
             for k in range(count):
-                ratio = _f64(s[base + k]) - lse[r] - _f64(log_prior[prior + k])
-                found += _f64(0) if x[base + k] == -np.inf else _f64(w[base + k]) * ratio
+                ratio = s[base + k] - level - log_prior[prior + k]
+                found += _f64(0) if x[base + k] == -np.inf else _f64(w[base + k]) * _f64(ratio)
             found *= inverse[r]
             if not abs(found) < np.inf:
                 lost, found = total[r] != total[r], np.nan

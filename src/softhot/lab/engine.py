@@ -111,17 +111,15 @@ def _carry_out(
     while left:
         try:
             with connect(address, seconds=seconds) as client:
-                for group, outcome in _round(client, list(left), task, watch):
-                    del left[group]
-                    yield from outcome
+                yield from _round(client, left, task, watch)
         except _Lost:
             seconds = _AGAIN_SECONDS
 
 
 def _round(
-    client: Any, waiting: Sequence[_Group], task: Task, watch: Callable[[Progress], None]
-) -> Iterator[tuple[_Group, list[dict[str, Any]]]]:
-    """The outcome of each group, as long as the scheduler is there.
+    client: Any, left: dict[_Group, None], task: Task, watch: Callable[[Progress], None]
+) -> Iterator[dict[str, Any]]:
+    """The records of the groups that are left, as long as the scheduler is there; what is done leaves them.
 
     Raises:
         _Lost: If it is not.
@@ -131,9 +129,15 @@ def _round(
 
     inbox: SimpleQueue[Any] = SimpleQueue()
     client.subscribe_topic(task.key, lambda event: inbox.put(Progress(*event[1])))
-    futures = {client.submit(carry_out, group, task, pure=False): group for group in waiting}
-    for future in futures:
+    futures: dict[Any, _Group] = {}
+
+    def submit(group: _Group) -> None:
+        future = client.submit(carry_out, group, task, pure=False)
+        futures[future] = group
         future.add_done_callback(inbox.put)
+
+    for group in left:
+        submit(group)
     while futures:
         arrived = inbox.get()
         if isinstance(arrived, Progress):
@@ -147,9 +151,16 @@ def _round(
         except (Unfit, Unwritable):
             raise
         except Exception as error:  # whatever the run raised
-            yield group, [{"failed": config.arm, "id": config.id, "reason": str(error)} for config in group]
+            del left[group]
+            if len(group) == 1:
+                yield {"failed": group[0].arm, "id": group[0].id, "reason": str(error)}
+                continue
+            for config in group:  # one of them; the others go on without it
+                left[config,] = None
+                submit((config,))
         else:
-            yield group, _kept(group, records, task)
+            del left[group]
+            yield from _kept(group, records, task)
 
 
 def _kept(group: _Group, records: list[dict[str, Any]], task: Task) -> list[dict[str, Any]]:
