@@ -42,8 +42,8 @@ def expected_max(
         A tensor of shape (\*batch), differentiable in locations and scale.
 
     Raises:
-        ValueError: If the locations are no floats, the scale is not positive or does not broadcast,
-            or the noise has another name.
+        ValueError: If the locations are no floats, the scale is not positive or does not broadcast, or the noise has
+            another name.
 
     Example:
         >>> import torch, softhot

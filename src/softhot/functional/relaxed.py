@@ -42,8 +42,7 @@ def relaxed_mean(logits: Float[Tensor, "*batch K"], temperature: float | Tensor)
         A tensor of shape (\*batch, K), differentiable in logits and temperature.
 
     Raises:
-        ValueError: If the logits are no floats, or the temperature is not positive or does not
-            broadcast.
+        ValueError: If the logits are no floats, or the temperature is not positive or does not broadcast.
 
     Example:
         >>> import torch, softhot

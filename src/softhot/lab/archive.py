@@ -124,6 +124,9 @@ def _curve(path: Path) -> list[dict[str, Any]]:
             rows: list[dict[str, Any]] = [
                 {name: float(value) for name, value in row.items()} for row in csv.DictReader(file)
             ]
-        return [{name: row[name] for name in _COLUMNS} | row | {"epoch": int(row["epoch"])} for row in rows]
-    except (KeyError, TypeError, ValueError, OverflowError, csv.Error) as error:
+        absent = [name for row in rows for name in _COLUMNS if name not in row]
+        if absent:
+            raise ValueError(f"there is no {absent[0]}")
+        return [{**row, "epoch": int(row["epoch"])} for row in rows]
+    except (TypeError, ValueError, OverflowError, csv.Error) as error:
         raise ValueError(f"{str(path)!r} does not hold the epochs of a run ({error}).") from None
