@@ -1,5 +1,7 @@
 """The demonstrations run and show what the documents say they show."""
 
+import re
+
 from pages.gallery import output
 
 
@@ -30,3 +32,29 @@ def test_estimators_come_to_the_closed_form_of_a_gaussian_mixture():
     assert len(found) == 5
     for name, value in found.items():
         assert best - (1 if name in ("exact", "local-expectation") else 10) < value <= best, name
+
+
+def numbers(line):
+    return [float(found) for found in re.findall(r"-?\d+\.?\d*", line)]
+
+
+def test_an_autoencoder_codes_more_than_the_mean_image():
+    classes, nats, pixels = (numbers(line.split(":")[1]) for line in lines("recipes/discrete_autoencoder"))
+    assert len(classes) == len(nats) == 8
+    assert min(classes) > 4
+    assert 5 < sum(nats) < 15  # ten are free
+    assert pixels[0] < pixels[1] - 5
+
+
+def test_a_world_model_imagines_a_walk_from_its_actions():
+    sees, imagines, classes = (numbers(line.split(":")[1]) for line in lines("recipes/world_model"))
+    assert sees[0] > 0.9
+    assert imagines[0] > 0.7 > 5 * imagines[1]
+    assert 1 < min(classes) < max(classes) < 8
+
+
+def test_pyro_infers_with_an_exact_divergence():
+    loss, classes, drawn, exact = (numbers(line.split(":")[1]) for line in lines("recipes/pyro_guide"))
+    assert classes == [0, 2, 1, 2]
+    assert loss[1] < loss[0]
+    assert abs(drawn[0] - exact[0]) < 5 * (drawn[1] ** 2 + exact[1] ** 2) ** 0.5

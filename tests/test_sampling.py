@@ -104,7 +104,7 @@ def test_half_precision_is_computed_in_single(sample: Callable[..., Tensor], dty
 @samplers()
 @pytest.mark.parametrize("dtype", [torch.int64, torch.complex64], ids=str)
 def test_other_numbers_are_refused(sample: Callable[..., Tensor], dtype: torch.dtype, unchecked: None) -> None:
-    with pytest.raises(TypeError, match=r"use logits.float\(\)"):
+    with pytest.raises(ValueError, match=r"use logits.float\(\)"):
         sample(torch.zeros(2, 3, dtype=dtype))
 
 

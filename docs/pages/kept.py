@@ -32,7 +32,7 @@ def kept(name: str, make: Callable[[], Any], *files: Path, folder: Path = FOLDER
     """
     place = folder / f"{name}-{digest(*files)}.json"
     if not place.exists():
-        folder.mkdir(parents=True, exist_ok=True)
+        place.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps(make())
         partial = place.with_suffix(".partial")
         partial.write_text(text)

@@ -9,12 +9,22 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
+from torch.distributions.constraint_registry import biject_to, transform_to
 from torch.distributions.constraints import Constraint
+from torch.distributions.transforms import (
+    ComposeTransform,
+    ExpTransform,
+    IndependentTransform,
+    SoftmaxTransform,
+    StickBreakingTransform,
+    Transform,
+    identity_transform,
+)
 from torch.distributions.utils import lazy_property
 
 from softhot.functional.check import positive
 
-__all__ = ["Categorical", "Temperate", "log_simplex", "logit_vector", "simplex"]
+__all__ = ["Categorical", "Temperate", "begin", "log_simplex", "logit_vector", "simplex"]
 
 
 class _Simplex(Constraint):
@@ -52,6 +62,22 @@ class _LogSimplex(Constraint):
         return checked
 
 
+def _onto_log_simplex(constraint: _LogSimplex) -> Transform:
+    return ComposeTransform([StickBreakingTransform(), ExpTransform().inv])
+
+
+def _to_log_simplex(constraint: _LogSimplex) -> Transform:
+    return ComposeTransform([SoftmaxTransform(), ExpTransform().inv])
+
+
+# unconstrained parameters of these, as torch has them for its own
+biject_to.register(_Simplex, lambda constraint: StickBreakingTransform())
+transform_to.register(_Simplex, lambda constraint: SoftmaxTransform())
+biject_to.register(_LogSimplex, _onto_log_simplex)
+transform_to.register(_LogSimplex, _to_log_simplex)
+for _registry in (biject_to, transform_to):
+    _registry.register(_LogitVector, lambda constraint: IndependentTransform(identity_transform, 1))
+
 simplex = _Simplex()
 log_simplex = _LogSimplex()
 logit_vector = _LogitVector()
@@ -82,11 +108,7 @@ class Categorical(Distribution, ABC):
             self.logits = given.log_softmax(-1)
         else:
             self.probs = given / given.sum(-1, keepdim=True)
-        super().__init__(given.shape[:-1], given.shape[-1:], validate_args=False)
-        if validate_args is not None:
-            self._validate_args = validate_args
-        else:
-            del self._validate_args  # torch's own default, at the time of use
+        begin(self, given.shape[:-1], given.shape[-1:], validate_args)
 
     @lazy_property
     def logits(self) -> Tensor:
@@ -115,16 +137,11 @@ class Categorical(Distribution, ABC):
     def expand(self, batch_shape: Any, _instance: Any = None) -> Self:
         """The same distribution with its batch expanded to a shape."""
         name, value = self._parameters()
-        new = _instance or type(self).__new__(type(self))
+        new: Self = Distribution._get_checked_instance(self, Categorical, _instance)
         batch_shape = torch.Size(batch_shape)
         setattr(new, name, value.expand(batch_shape + self.event_shape))
-        Distribution.__init__(new, batch_shape, self.event_shape, validate_args=False)
-        if "_validate_args" in self.__dict__:
-            new._validate_args = self._validate_args
-        else:
-            del new._validate_args
-        expanded: Self = new
-        return expanded
+        begin(new, batch_shape, self.event_shape, self.__dict__.get("_validate_args"))
+        return new
 
 
 class Temperate(Categorical, ABC):
@@ -147,9 +164,20 @@ class Temperate(Categorical, ABC):
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> Self:
         """The same distribution with its batch expanded to a shape."""
-        new = super().expand(batch_shape, _instance)
+        new = super().expand(batch_shape, Distribution._get_checked_instance(self, Temperate, _instance))
         new._heat = positive("temperature", self._heat, new.batch_shape)
         return new
+
+
+def begin(
+    distribution: Distribution, batch_shape: torch.Size, event_shape: torch.Size, validate_args: bool | None
+) -> None:
+    """What torch begins every distribution with, but its checks; whether to validate is its default if not given."""
+    Distribution.__init__(distribution, batch_shape, event_shape, validate_args=False)
+    if validate_args is None:
+        del distribution._validate_args  # torch's own default, at the time of use
+    else:
+        distribution._validate_args = validate_args
 
 
 def _check(value: Tensor, name: str) -> None:

@@ -16,7 +16,7 @@ References:
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Self
 
 import torch
 from jaxtyping import Float
@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 from torch.distributions.utils import lazy_property
 
-from softhot.distributions.parameters import Temperate, log_simplex, simplex
+from softhot.distributions.parameters import Temperate, begin, log_simplex, simplex
 from softhot.functional.check import positive
 from softhot.functional.choice import EULER, expected_max
 from softhot.functional.log_space import log_of, remember_log
@@ -41,7 +41,8 @@ class ExpRelaxedOneHotCategorical(Temperate):
     As ``ExpRelaxedCategorical`` of :mod:`torch.distributions.relaxed_categorical`, with a generator and exact values.
 
     Arguments:
-        temperature: t > 0, a number or a tensor that broadcasts with the batch.
+        temperature: t > 0, a number or a tensor that broadcasts with the batch; a column of shape (\*batch, 1), which
+            torch needs, is the same.
         probs: probabilities of shape (\*batch, K), that sum to one.
         logits: unnormalised log-probabilities of that shape; -inf marks an impossible class.
 
@@ -108,7 +109,8 @@ class RelaxedOneHotCategorical(Temperate):
     ``log_prob`` of its own samples is finite at every temperature: they keep their logarithm (but not their slices).
 
     Arguments:
-        temperature: t > 0, a number or a tensor that broadcasts with the batch.
+        temperature: t > 0, a number or a tensor that broadcasts with the batch; a column of shape (\*batch, 1), which
+            torch needs, is the same.
         probs: probabilities of shape (\*batch, K), that sum to one.
         logits: unnormalised log-probabilities of that shape; -inf marks an impossible class.
 
@@ -218,12 +220,8 @@ class RelaxedBernoulli(Distribution):
                     "use logits=... for log-odds."
                 )
         setattr(self, name, given)
-        super().__init__(given.shape, validate_args=False)
-        if validate_args is not None:
-            self._validate_args = validate_args
-        else:
-            del self._validate_args
-        checked = positive("temperature", temperature, given.shape)
+        begin(self, given.shape, torch.Size(), validate_args)
+        checked = positive("temperature", temperature, given.shape, column=False)
         self.temperature = checked if isinstance(checked, Tensor) else given.new_tensor(checked)
 
     @lazy_property
@@ -241,10 +239,13 @@ class RelaxedBernoulli(Distribution):
         """The shape of logits and of probs."""
         return self.batch_shape
 
-    def expand(self, batch_shape: Any, _instance: Any = None) -> RelaxedBernoulli:
+    def expand(self, batch_shape: Any, _instance: Any = None) -> Self:
         """The same distribution with its batch expanded to a shape."""
-        own = self.__dict__.get("_validate_args")
-        return RelaxedBernoulli(self.temperature, logits=self.logits.expand(batch_shape), validate_args=own)
+        new: Self = Distribution._get_checked_instance(self, RelaxedBernoulli, _instance)
+        new.logits = self.logits.expand(batch_shape)
+        begin(new, new.logits.shape, torch.Size(), self.__dict__.get("_validate_args"))
+        new.temperature = self.temperature
+        return new
 
     def two_classes(self) -> RelaxedOneHotCategorical:
         """The relaxed one-hot variable (z, 1 - z)."""

@@ -1,4 +1,4 @@
-"""Errors for temperatures, scales and numbers of draws, before any work is done."""
+"""Errors for logits, temperatures, scales and numbers of draws, before any work is done."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from torch import Tensor
 
 from softhot.kernels.routes import unseen
 
-__all__ = ["averaged", "positive"]
+__all__ = ["averaged", "floating", "positive"]
 
 
-def positive(name: str, value: float | Tensor, batch: torch.Size) -> float | Tensor:
+def positive(name: str, value: float | Tensor, batch: torch.Size, *, column: bool = True) -> float | Tensor:
     """The value, if it is a finite positive number or a tensor of such that broadcasts with the batch.
+
+    A column, with a last dimension of one for the classes, loses that dimension.
 
     Where values cannot be seen, since they are compiled or mapped, only their shape is checked.
     """
@@ -22,6 +24,8 @@ def positive(name: str, value: float | Tensor, batch: torch.Size) -> float | Ten
             raise ValueError(f"{name}={value} is not a positive finite number; use {name}=1.0, for example.")
         return float(value)
     if value.numel() != 1:
+        if column and value.dim() == len(batch) + 1 and value.shape[-1] == 1:
+            value = value.squeeze(-1)
         try:
             fits = torch.broadcast_shapes(value.shape, batch) == batch
         except RuntimeError:
@@ -42,6 +46,16 @@ def positive(name: str, value: float | Tensor, batch: torch.Size) -> float | Ten
             f"use {name}.exp() or torch.nn.functional.softplus({name}) for an unconstrained parameter."
         )
     return value
+
+
+def floating(name: str, value: Tensor, *, least: int = 0) -> None:
+    """An error if these are no floating-point numbers over a last dimension of classes, at least so many."""
+    if not value.is_floating_point():
+        raise ValueError(f"{name} is a tensor of {value.dtype}, not of floats; use {name}.float().")
+    if value.dim() < 1 or value.shape[-1] < least:
+        raise ValueError(
+            f"{name} of shape {tuple(value.shape)} has no classes; use a tensor of shape (*batch, K) with K >= 1."
+        )
 
 
 def averaged(name: str, draws: int) -> None:

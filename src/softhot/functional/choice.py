@@ -19,7 +19,7 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
-from softhot.functional.check import positive
+from softhot.functional.check import floating, positive
 from softhot.kernels.choice import expected, probabilities
 from softhot.kernels.choice_reference import EULER, Choice
 from softhot.kernels.noise import NOISES, Noise
@@ -42,7 +42,8 @@ def expected_max(
         A tensor of shape (\*batch), differentiable in locations and scale.
 
     Raises:
-        ValueError: If the scale is not positive, does not broadcast, or the noise has another name.
+        ValueError: If the locations are no floats, the scale is not positive or does not broadcast, or the noise has
+            another name.
 
     Example:
         >>> import torch, softhot
@@ -106,4 +107,5 @@ def expected_logsumexp(
 def _checked(locations: Tensor, scale: float | Tensor, noise: str) -> float | Tensor:
     if noise not in NOISES:
         raise unknown("noise", noise, NOISES)
+    floating("locations", locations)
     return positive("scale", scale, locations.shape[:-1])

@@ -24,7 +24,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from softhot.functional.check import positive
+from softhot.functional.check import floating, positive
 from softhot.functional.log_space import remember_log
 from softhot.functional.sampling import wide
 from softhot.kernels.streams import drawn
@@ -45,11 +45,12 @@ def gaussian_means(
         >>> softhot.functional.gaussian_means(torch.tensor([1.0, 2.0, 0.5, -torch.inf]))
         (tensor([0.5000, 1.5000, 0.0000,   -inf]), tensor([False, False,  True, False]))
     """
-    possible = logits > -math.inf
+    floating("logits", logits, least=1)
+    possible = logits != -math.inf  # and so is what is not a number, which the result shows
     place = torch.arange(logits.shape[-1], device=logits.device)
     last = torch.where(possible, place, 0).amax(-1, keepdim=True)
     finite = torch.where(possible, wide(logits), 0.0)
-    return torch.where(possible, finite - finite.gather(-1, last), -math.inf), place == last
+    return torch.where(possible, finite - finite.gather(-1, last), -math.inf), possible & (place == last)
 
 
 def gaussian_sample(
@@ -80,6 +81,7 @@ def gaussian_sample(
         >>> softhot.functional.gaussian_sample(torch.zeros(5, 3), temperature=0.5).shape
         torch.Size([5, 3])
     """
+    floating("logits", logits, least=1)
     heat = positive("temperature", temperature, logits.shape[:-1])
     positive("scale", scale, torch.Size())
     positive("delta", delta, torch.Size())

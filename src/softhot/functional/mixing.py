@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from softhot.functional.check import floating
+
 __all__ = ["uniform_mix"]
 
 
@@ -24,7 +26,7 @@ def uniform_mix(logits: Float[Tensor, "*batch K"], weight: float = 0.01) -> Floa
         weight: of the uniform variable, w, in [0, 1].
 
     Raises:
-        ValueError: If the weight is not in [0, 1].
+        ValueError: If the weight is not in [0, 1], or the logits are no floats or have no classes.
 
     Example:
         >>> import torch
@@ -36,6 +38,7 @@ def uniform_mix(logits: Float[Tensor, "*batch K"], weight: float = 0.01) -> Floa
     """
     if not 0 <= weight <= 1:
         raise ValueError(f"weight={weight} is not a probability; use weight=0.01, for example.")
+    floating("logits", logits, least=1)
     own = logits.log_softmax(-1)
     if weight == 0:
         return own

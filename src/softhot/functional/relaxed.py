@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from softhot.functional.check import positive
+from softhot.functional.check import floating, positive
 from softhot.functional.choice import EULER, choice_probabilities
 from softhot.kernels.choice import expected
 from softhot.kernels.choice_reference import Choice
@@ -42,13 +42,14 @@ def relaxed_mean(logits: Float[Tensor, "*batch K"], temperature: float | Tensor)
         A tensor of shape (\*batch, K), differentiable in logits and temperature.
 
     Raises:
-        ValueError: If the temperature is not positive or does not broadcast.
+        ValueError: If the logits are no floats, or the temperature is not positive or does not broadcast.
 
     Example:
         >>> import torch, softhot
         >>> softhot.functional.relaxed_mean(torch.tensor([0.5, 0.25, 0.125, 0.125]).log(), 1.0)
         tensor([0.4205, 0.2609, 0.1593, 0.1593])
     """
+    floating("logits", logits)
     return choice_probabilities(logits, positive("temperature", temperature, logits.shape[:-1]))
 
 
@@ -62,6 +63,7 @@ def relaxed_variance(logits: Float[Tensor, "*batch K"], temperature: float | Ten
         >>> softhot.functional.relaxed_variance(torch.zeros(2), 1.0)  # a uniform variable
         tensor([0.0833, 0.0833])
     """
+    floating("logits", logits)
     temperature = positive("temperature", temperature, logits.shape[:-1])
     choice = Choice(logits, temperature, "gumbel", torch.float64)
     mean = choice.probabilities()
@@ -82,6 +84,7 @@ def relaxed_entropy(logits: Float[Tensor, "*batch K"], temperature: float | Tens
         >>> softhot.functional.relaxed_entropy(torch.zeros(3), 1.0)
         tensor(-0.8810)
     """
+    floating("logits", logits)
     t = positive("temperature", temperature, logits.shape[:-1])
     largest, total, count = expected(logits, None, t, "gumbel")
     t = _double(t).to(logits.device) if isinstance(t, Tensor) else t
@@ -127,6 +130,8 @@ def relaxed_kl(
         >>> softhot.functional.relaxed_kl(q, 0.5, p, 0.5)
         tensor(1.5524)
     """
+    floating("logits", logits)
+    floating("prior_logits", prior_logits)
     logits, prior_logits = torch.broadcast_tensors(logits, prior_logits)
     batch = logits.shape[:-1]
     t = positive("temperature", temperature, batch)
@@ -161,6 +166,8 @@ def relaxed_log_prob(
         >>> softhot.functional.relaxed_log_prob(torch.tensor([0.25, 0.75]).log(), torch.zeros(2), 2.0)
         tensor(-0.0408)
     """
+    floating("log_sample", log_sample)
+    floating("logits", logits)
     if log_sample.shape != logits.shape:
         log_sample, logits = torch.broadcast_tensors(log_sample, logits)
     t = positive("temperature", temperature, logits.shape[:-1])

@@ -43,7 +43,7 @@ def gumbel_softmax(
 
     Arguments:
         logits: of any shape; -inf marks an impossible class.
-        tau: the temperature.
+        tau: the temperature, a number, or a tensor of them whose dimension of the classes has size one.
         hard: return the exact one-hot vector of the largest entry, with the gradient of the relaxed sample.
         eps: ignored, as in torch.
         dim: the dimension of the classes.
@@ -61,9 +61,13 @@ def gumbel_softmax(
         Jang, Gu, Poole (2017), "Categorical reparameterization with Gumbel-softmax", eq. 2.
         Maddison, Mnih, Teh (2017), "The Concrete distribution", eq. 10.
     """
-    last = logits if dim == -1 or dim == logits.dim() - 1 else logits.movedim(dim, -1)
-    sample = _sample(last, positive("tau", tau, last.shape[:-1]), generator, "hard" if hard else "")
-    return sample if last is logits else sample.movedim(-1, dim)
+    also: sampler.Also = "hard" if hard else ""
+    if dim == -1 or dim == logits.dim() - 1:
+        return _sample(logits, positive("tau", tau, logits.shape[:-1]), generator, also)
+    last = logits.movedim(dim, -1)
+    if isinstance(tau, Tensor) and tau.dim() == logits.dim():
+        tau = tau.movedim(dim, -1)
+    return _sample(last, positive("tau", tau, last.shape[:-1]), generator, also).movedim(-1, dim)
 
 
 def straight_through(
@@ -136,5 +140,5 @@ def wide(logits: Tensor) -> Tensor:
     if logits.dtype in _HALF:
         return logits.float()
     if not logits.dtype.is_floating_point:
-        raise TypeError(f"logits of {logits.dtype} are no floating-point numbers; use logits.float().")
+        raise ValueError(f"logits is a tensor of {logits.dtype}, not of floats; use logits.float().")
     return logits

@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from softhot.functional.check import floating
+
 __all__ = ["perplexity", "usage"]
 
 
@@ -16,13 +18,14 @@ def usage(z: Float[Tensor, "*batch N K"]) -> Float[Tensor, "N K"]:
         z: of shape (\*batch, N, K), with rows that sum to one.
 
     Raises:
-        ValueError: If the batch is empty.
+        ValueError: If the batch is empty, or these are no floats: torch.nn.functional.one_hot gives integers.
 
     Example:
         >>> import torch
         >>> usage(torch.eye(4)[[0, 0, 0, 1]][:, None])
         tensor([[0.7500, 0.2500, 0.0000, 0.0000]])
     """
+    floating("z", z)
     flat = z.flatten(0, -3) if z.dim() > 2 else z[None]
     if not len(flat):
         raise ValueError(f"a batch of shape {tuple(z.shape)} is empty, so no class is used; leave it out.")
@@ -38,7 +41,7 @@ def perplexity(z: Float[Tensor, "*batch N K"]) -> Float[Tensor, " N"]:
         z: of shape (\*batch, N, K), one-hot samples or probabilities.
 
     Raises:
-        ValueError: If the batch is empty.
+        ValueError: If the batch is empty, or these are no floats: torch.nn.functional.one_hot gives integers.
 
     Example:
         >>> import torch

@@ -23,6 +23,7 @@ __all__ = ["read"]
 
 _TEXTS = ("arm", "estimator", "term", "sample")
 _PICTURES = ("reconstructions", "samples")
+_COLUMNS = ("epoch", "valid_elbo", "seconds", "evaluations")
 
 
 def read(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -41,7 +42,7 @@ def read(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     contents = {path.relative_to(folder).as_posix(): _content(path) for path in paths}
     damaged = [name for name, content in contents.items() if not _is_record(content)]
     study = _content(description)
-    if not isinstance(study, dict):
+    if not _is_study(study):
         study, damaged = {}, [description.name, *damaged]
     declared = folder / DECLARATION
     if declared.exists():
@@ -61,14 +62,27 @@ def _content(path: Path) -> Any:
         return None
 
 
+def _is_study(found: Any) -> bool:
+    """Whether it is a table, and says of each choice what was chosen for which arm."""
+    if not isinstance(found, dict) or not isinstance(found.get("choices") or [], list):
+        return False
+    kinds = {"arm": str, "chosen": dict}
+    return all(
+        isinstance(choice, dict) and all(isinstance(choice.get(name), kind) for name, kind in kinds.items())
+        for choice in found.get("choices") or ()
+    )
+
+
 def _is_record(found: Any) -> bool:
     """Whether it has what a summary cannot do without."""
     if not isinstance(found, dict) or not all(isinstance(found.get(name), str) for name in _TEXTS):
         return False
     curve = found.get("curve") or []
-    if not isinstance(curve, list) or not all(isinstance(row, dict) and "epoch" in row for row in curve):
+    if not isinstance(curve, list) or not all(
+        isinstance(row, dict) and isinstance(row.get("epoch"), int) for row in curve
+    ):
         return False
-    kinds = {"config": dict, "unbiased": bool, "seed": int, "temperature": float | int | None}
+    kinds = {"config": dict, "unbiased": bool, "seed": int, "temperature": float | int | None, "bounds": str | None}
     return all(isinstance(found.get(name), kind) for name, kind in kinds.items())
 
 
@@ -81,12 +95,14 @@ def _single(folder: Path) -> dict[str, Any]:
     config = Config.from_json(read_json(folder / "config.json"))
     curve = _curve(folder / "metrics.csv")
     scores = read_json(folder / "scores.json") if (folder / "scores.json").exists() else {}
+    if not isinstance(scores, dict):
+        raise ValueError(f"{str(folder / 'scores.json')!r} does not hold the scores of a run.")
     objective, elbo = scores.get("objective"), scores.get("elbo")
     return {
         **scores,
         **about(config),
         "data": f"{config.data}, binarised: {config.binarise}",
-        "gap": None if objective is None or elbo is None else objective - elbo,
+        "gap": objective - elbo if isinstance(objective, float) and isinstance(elbo, float) else None,
         "valid_elbo": curve[-1]["valid_elbo"] if curve else None,
         "seconds": math.fsum(row["seconds"] for row in curve),
         "evaluations": math.fsum(row["evaluations"] for row in curve),
@@ -108,6 +124,9 @@ def _curve(path: Path) -> list[dict[str, Any]]:
             rows: list[dict[str, Any]] = [
                 {name: float(value) for name, value in row.items()} for row in csv.DictReader(file)
             ]
+        absent = [name for row in rows for name in _COLUMNS if name not in row]
+        if absent:
+            raise ValueError(f"there is no {absent[0]}")
         return [{**row, "epoch": int(row["epoch"])} for row in rows]
-    except (KeyError, TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError, csv.Error) as error:
         raise ValueError(f"{str(path)!r} does not hold the epochs of a run ({error}).") from None

@@ -78,8 +78,14 @@ def load(path: Path) -> Run:
     Raises:
         ValueError: If the file is missing or broken, or the data of the run cannot be read.
     """
-    config = _config(_read(path)[1])
-    run = Run(config, prepare(load_images(config.data), config.binarise))
+    tensors, about = _read(path)
+    config = _config(path, about)
+    images = prepare(load_images(config.data), config.binarise)
+    with torch.device("meta"):  # without memory, whatever the size
+        weights = [weight for module in _modules(Run(config, images)).values() for weight in module.parameters()]
+    if sum(weight.numel() for weight in weights) > sum(tensor.numel() for tensor in tensors.values()):
+        raise ValueError(f"{str(path)!r} holds fewer numbers than the weights of the model that it says it is.")
+    run = Run(config, images)
     restore(run, path)
     return run
 
@@ -92,7 +98,7 @@ def restore(run: Run, path: Path) -> None:
             go on from a shorter one, if its temperature is constant.
     """
     tensors, about = _read(path)
-    theirs, ours = _config(about), run.config
+    theirs, ours = _config(path, about), run.config
     if theirs.final_temperature is None:
         theirs = dataclasses.replace(theirs, epochs=ours.epochs)
     different = [
@@ -111,20 +117,24 @@ def restore(run: Run, path: Path) -> None:
                 index, key = name.split(".")
                 state.setdefault(int(index), {})[key] = value
             optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
-    except (RuntimeError, ValueError, KeyError) as error:
-        summary = str(error).splitlines()[0].rstrip(":")
+        if run.scaler.is_enabled():
+            run.scaler.load_state_dict(json.loads(about["scaler"]))
+        total, run.step, run.seconds = tensors["total"], int(about["step"]), float(about["seconds"])
+        run.elapsed = float(about["elapsed"])
+    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+        summary = (str(error).splitlines() or [type(error).__name__])[0].rstrip(":")
         raise ValueError(f"{str(path)!r} holds the weights of another model ({summary}).") from None
-    if run.scaler.is_enabled():
-        run.scaler.load_state_dict(json.loads(about["scaler"]))
-    run.step, run.total, run.seconds = int(about["step"]), tensors["total"].to(run.device), float(about["seconds"])
-    run.elapsed = float(about["elapsed"])
+    run.total = total.to(run.device)
     if run.step > run.steps:
         done = math.ceil(run.step / run.per_epoch)
         raise ValueError(f"{str(path)!r} has {done} epochs already; use --epochs {done} or more.")
 
 
-def _config(about: dict[str, Any]) -> Config:
-    return Config.from_json(json.loads(about["config"]))
+def _config(path: Path, about: dict[str, Any]) -> Config:
+    try:
+        return Config.from_json(json.loads(about["config"]))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{str(path)!r} says of its run what cannot be ({error}).") from None
 
 
 def _modules(run: Run) -> dict[str, nn.Module]:

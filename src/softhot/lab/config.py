@@ -9,7 +9,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from types import NoneType
+from typing import Any, get_args, get_type_hints
 
 import torch
 
@@ -17,6 +18,7 @@ from softhot.bounds import Objective, incompatible
 from softhot.estimators import BASELINES, Estimator, estimator
 from softhot.functional import Schedule, schedule
 from softhot.kl import ALIASES, Relaxed, Term, term
+from softhot.lab.kinds import of_kind
 from softhot.lab.seeds import stream
 from softhot.names import unknown
 from softhot.problems.data import MODES
@@ -118,6 +120,11 @@ class Config:
         for name in ("latents", "components", "batch_size", *(["epochs"] if self.epochs is not None else [])):
             _at_least(name, getattr(self, name), 1)
         _at_least("classes", self.classes, 2)
+        if self.latents * self.classes > _MOST:
+            raise ValueError(
+                f"latents={self.latents} of classes={self.classes} are more than {_MOST:,} entries for every image; "
+                "use fewer."
+            )
         for width in self.hidden:
             _at_least("hidden", width, 1)
         for name in _POSITIVE:
@@ -228,17 +235,25 @@ class Config:
         return cls.from_json({"data": data, **usual, **chosen})
 
     @classmethod
-    def from_json(cls, value: dict[str, Any]) -> Config:
+    def from_json(cls, value: Any) -> Config:
         """The configuration of a dictionary.
 
         Raises:
             ValueError: If it has other keys, or values that are refused.
         """
-        known = [item.name for item in dataclasses.fields(cls)]
+        if not isinstance(value, dict):
+            raise ValueError(
+                f"a configuration is a table of settings, not {type(value).__name__}; use Config().to_json()."
+            )
+        hints = get_type_hints(cls)
         for name in value:
-            if name not in known:
-                raise unknown("setting", name, known)
-        return cls(**{**value, **({"hidden": tuple(value["hidden"])} if "hidden" in value else {})})
+            if name not in hints:
+                raise unknown("setting", name, hints)
+        settings: dict[str, Any] = {
+            name: None if found is None and NoneType in get_args(hints[name]) else of_kind(name, found, hints[name])
+            for name, found in value.items()
+        }
+        return cls(**settings)
 
 
 def make_estimator(name: str, latents: int, classes: int, *, seed: int = 0, **given: Any) -> Estimator:
@@ -266,6 +281,7 @@ def make_estimator(name: str, latents: int, classes: int, *, seed: int = 0, **gi
         )
 
 
+_MOST = 1_000_000
 _POSITIVE = ["temperature", "final_temperature", "prior_temperature", "learning_rate", "control_learning_rate"]
 _POSITIVE += ["budget_evaluations", "budget_seconds"]
 

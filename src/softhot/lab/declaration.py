@@ -81,11 +81,11 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import NoneType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, get_type_hints
 
 from softhot.lab.config import Config
-from softhot.lab.plan import GRID, Grid, Plan, plan
+from softhot.lab.kinds import of_kind
+from softhot.lab.plan import GRID, MOST, Grid, Plan, plan
 from softhot.names import unknown
 from softhot.problems.data import DATA, load
 
@@ -107,12 +107,6 @@ _SECTIONS = {  # the keys of a table, and the settings that they are
 }
 _KEYS = ("title", "seeds", "tune", *_SECTIONS, "grid", "arms")
 _HINTS = get_type_hints(Config)
-_KINDS: dict[type, tuple[str, str]] = {  # what a value is to be, and one
-    bool: ("true or false", "true"),
-    int: ("a whole number", "4"),
-    float: ("a number", "0.5"),
-    str: ("a text in quotes", '"..."'),
-}
 
 
 def read(path: Path) -> Plan:
@@ -123,8 +117,9 @@ def read(path: Path) -> Plan:
     """
     try:
         text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ValueError(f"cannot read {str(path)!r}: {error.strerror}.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise ValueError(f"cannot read {str(path)!r}: {reason}.") from error
     with _within(f"{path}: "):
         return parse(text)
 
@@ -141,7 +136,11 @@ def parse(text: str) -> Plan:
             ...
         ValueError: unknown key of [grid] 'temperatur'; did you mean 'temperature'? known: estimator, term, ...
     """
-    return dataclasses.replace(declare(tomllib.loads(text)), declaration=text)
+    try:
+        table = tomllib.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply; no key of a study holds more than a list.") from None
+    return dataclasses.replace(declare(table), declaration=text)
 
 
 def declare(table: Mapping[str, Any]) -> Plan:
@@ -164,8 +163,8 @@ def declare(table: Mapping[str, Any]) -> Plan:
     base = Config.for_data(settings.pop("data", "digits"), **settings)
     if base.data not in DATA and not Path(base.data).expanduser().exists():
         load(base.data)  # which says why there is no such set
-    title = _value("title", table.get("title", ""), str)
-    tune = _value("tune", table.get("tune", TUNE), tuple[str, ...])
+    title = of_kind("title", table.get("title", ""), str)
+    tune = of_kind("tune", table.get("tune", TUNE), tuple[str, ...])
     return dataclasses.replace(plan(base, _grids(table), _seeds(table.get("seeds", SEEDS)), tune=tune), title=title)
 
 
@@ -187,7 +186,9 @@ def _grids(table: Mapping[str, Any]) -> list[Grid]:
 
 def _seeds(value: Any) -> Sequence[int]:
     several = isinstance(value, list)
-    seeds = _value("seeds", value, tuple[int, ...]) if several else range(_value("seeds", value, int))
+    seeds = of_kind("seeds", value, tuple[int, ...]) if several else range(of_kind("seeds", value, int))
+    if not several and value > MOST:
+        raise ValueError(f"seeds = {value} is more than {MOST:,}; use seeds = {SEEDS}, for example.")
     if not seeds:
         raise ValueError(f"seeds = {json.dumps(value)} leaves nothing to run; use seeds = {SEEDS}, for example.")
     return tuple(dict.fromkeys(seeds))
@@ -202,7 +203,7 @@ def _table(table: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 def _settings(section: str, found: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
     _known(f"key of [{section}]", found, names)
-    return {names[key]: _value(key, value, _HINTS[names[key]]) for key, value in found.items()}
+    return {names[key]: of_kind(key, value, _HINTS[names[key]]) for key, value in found.items()}
 
 
 def _lists(where: str, found: Mapping[str, Any]) -> dict[str, Sequence[Any]]:
@@ -211,25 +212,7 @@ def _lists(where: str, found: Mapping[str, Any]) -> dict[str, Sequence[Any]]:
     for key, values in lists.items():
         if not values:
             raise ValueError(f"{key} = [] lists nothing; leave it out for the default.")
-    return {key: [_value(key, value, _HINTS[key]) for value in values] for key, values in lists.items()}
-
-
-def _value(key: str, value: Any, hint: Any) -> Any:
-    """The value, if it is of the kind that a setting is annotated with."""
-    several = get_origin(hint) is tuple
-    (kind,) = {one for one in get_args(hint) or (hint,) if one not in (NoneType, Ellipsis)}
-    what, example = _KINDS[kind]
-    right = isinstance(value, list) if several else True
-    right = right and all(_is(one, kind) for one in (value if several else [value]))
-    if not right:
-        what, example = (f"a list, each {what}", f"[{example}]") if several else (what, example)
-        shown = json.dumps(value, default=str, ensure_ascii=False)
-        raise ValueError(f"{key} = {shown} is not {what}; write {key} = {example}, for example.")
-    return tuple(value) if several else value
-
-
-def _is(value: Any, kind: type) -> bool:
-    return type(value) is kind or (kind is float and type(value) is int)
+    return {key: [of_kind(key, value, _HINTS[key]) for value in values] for key, values in lists.items()}
 
 
 def _known(kind: str, found: Mapping[str, Any], known: Sequence[str] | Mapping[str, Any]) -> None:

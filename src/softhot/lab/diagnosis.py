@@ -105,6 +105,7 @@ def diagnose(
 
     Example:
         >>> import torch, softhot.lab, softhot.problems.vae
+        >>> _ = torch.manual_seed(0)
         >>> model = softhot.problems.vae.CategoricalVAE(pixels=9, latents=2, classes=3, hidden=(8,))
         >>> for found in softhot.lab.diagnose(model, torch.ones(4, 9), ["leave-one-out", "straight-through"], draws=32):
         ...     print(found.estimator, found.evaluations, found.truth, found.encoder.bias_z < 4)

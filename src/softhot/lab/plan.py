@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,12 +20,13 @@ from softhot.kl import ALIASES, term
 from softhot.lab.config import Config
 from softhot.names import unknown
 
-__all__ = ["GRID", "TUNABLE", "Grid", "Plan", "plan"]
+__all__ = ["GRID", "MOST", "TUNABLE", "Grid", "Plan", "plan"]
 
 HEATS = ("temperature", "final_temperature")
 OF_ESTIMATORS = (*HEATS, "samples", "baseline", "components")
 GRID = ("estimator", "term", *OF_ESTIMATORS, "learning_rate")  # the settings that a grid may list
 TUNABLE = ("learning_rate", "temperature")
+MOST = 10_000  # runs
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,11 @@ def plan(
                 if reason:
                     skipped[name, label] = reason
                     continue
+                count = math.prod(len(values) for values in taken.values()) * len(seeds)
+                if count > MOST:
+                    raise ValueError(
+                        f"the settings of {name!r} make {count:,} runs, more than {MOST:,}; list fewer values."
+                    )
                 for values in itertools.product(*taken.values()):
                     settings = dict(zip(taken, values, strict=True))
                     arms[dataclasses.replace(base, estimator=name, term=label, **settings)] = None

@@ -61,10 +61,14 @@ class Unfinished:
         if not self.checkpoint.exists():
             return []
         kept = read_json(self.curve)
-        if kept["code"] != Code.here().to_json():
+        try:
+            code, rows = kept["code"], [Epoch(**row) for row in kept["epochs"]]
+        except (KeyError, TypeError):
+            raise ValueError(f"{str(self.curve)!r} does not hold the epochs of a run.") from None
+        if code != Code.here().to_json():
             raise ValueError(f"{str(self.checkpoint)!r} was made by other code.")
         checkpoint.restore(run, self.checkpoint)
-        epochs = [Epoch(**row) for row in kept["epochs"][: run.epoch]]
+        epochs = rows[: run.epoch]
         if len(epochs) < run.epoch:
             raise ValueError(f"{str(self.curve)!r} has fewer epochs than the checkpoint beside it.")
         return epochs

@@ -33,8 +33,9 @@ from softhot.names import unknown
 __all__ = ["Node", "parse_bif", "read_bif"]
 
 ROUNDING = 1e-3
+LARGEST = 10_000_000
 
-_SKIPPED = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
+_SKIPPED = re.compile(r"//[^\n]*|/\*.*?(?:\*/|\Z)", re.DOTALL)
 _TOKEN = re.compile(r'"[^"]*"|[{}()\[\]|,;]|[^\s{}()\[\]|,;"]+')
 
 
@@ -151,7 +152,7 @@ class _Tokens:
     """The words of a text, one after the other."""
 
     def __init__(self, text: str) -> None:
-        self.words = _TOKEN.findall(_SKIPPED.sub(" ", text))
+        self.words = [" ".join(word.split()) for word in _TOKEN.findall(_SKIPPED.sub(" ", text))]  # each in one line
         self.place = 0
 
     def __iter__(self) -> Iterator[str]:
@@ -203,7 +204,7 @@ def _states(tokens: _Tokens, name: str) -> tuple[str, ...]:
         if kind != "discrete":
             raise ValueError(f"variable {name!r} is {kind}, and only discrete variables can be read; leave it out.")
         tokens.expect("[", name)
-        (count,) = tokens.until("]", name) or ["nothing"]
+        count = " ".join(tokens.until("]", name)) or "nothing"
         tokens.expect("{", name)
         states = tuple(tokens.until("}", name))
         tokens.expect(";", name)
@@ -266,6 +267,9 @@ def _table(name: str, states: dict[str, tuple[str, ...]], parents: tuple[str, ..
                 if state not in states[parent]:
                     raise unknown(f"state of {parent!r}", state, states[parent])
         given[key] = values
+    size = math.prod((*(len(states[parent]) for parent in parents), own))
+    if size > LARGEST:
+        raise ValueError(f"{name!r} has {size:,} probabilities, more than {LARGEST:,}; give it fewer parents.")
     table = []
     for key in itertools.product(*(states[parent] for parent in parents)):
         row = given.get(key, given.get("default"))

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
-from softhot.problems.data.reading import reading
+from softhot.problems.data.reading import plausible, reading
 
 __all__ = ["NPY", "NPZ", "array_names", "read_array", "read_npy"]
 
@@ -47,6 +47,9 @@ def _opened(path: Path) -> Iterator[NpzFile]:
     with path.open("rb") as file:  # numpy.load itself leaves a damaged file open
         if not zipfile.is_zipfile(file):
             raise ValueError("it is no complete .npz file; save it again with numpy.savez_compressed.")
+        with zipfile.ZipFile(file) as entries:
+            for entry in entries.infolist():
+                plausible(entry.file_size, entry.compress_size)
         file.seek(0)
         with np.load(file, allow_pickle=False) as stored:
             yield stored

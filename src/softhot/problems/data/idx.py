@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from softhot.problems.data.reading import reading
+from softhot.problems.data.reading import plausible, reading
 
 __all__ = ["FILES", "GZIP", "has_idx", "read_idx", "read_idx_folder"]
 
@@ -43,10 +43,10 @@ def read_idx(path: Path) -> NDArray[Any]:
         size = path.stat().st_size
         if file.read(2) != GZIP:
             file.seek(0)
-            return _images(file, size)
+            return _images(file, size, 1)
         file.seek(0)
         with gzip.GzipFile(fileobj=file) as unpacked:
-            return _images(unpacked, size * _EXPANSION)
+            return _images(unpacked, size, _EXPANSION)
 
 
 def has_idx(folder: Path) -> bool:
@@ -64,7 +64,7 @@ def _plain_or_gzipped(folder: Path, name: str) -> Path:
     return plain if plain.exists() else folder / f"{name}.gz"
 
 
-def _images(stream: BufferedIOBase, at_most: int) -> NDArray[Any]:
+def _images(stream: BufferedIOBase, size: int, expansion: int) -> NDArray[Any]:
     magic = _read(stream, 4)
     if len(magic) < 4 or magic[:2] != b"\0\0":
         raise ValueError(f"it begins with {magic.hex() or 'nothing'}, but IDX images begin with 00000803.")
@@ -81,8 +81,9 @@ def _images(stream: BufferedIOBase, at_most: int) -> NDArray[Any]:
     promised = math.prod(shape) * dtype.itemsize
     if promised == 0:
         raise ValueError(f"its header says shape {shape}, which is empty; pass a file with images.")
-    if promised > at_most:
+    if promised > size * expansion:
         raise ValueError(f"its header says shape {shape}, more than a file of its size can hold; fetch it again.")
+    plausible(promised, size)
     pixels = _read(stream, promised)
     if len(pixels) < promised:
         raise ValueError(f"it ends after {len(pixels)} of the {promised} bytes of its images; fetch it again.")

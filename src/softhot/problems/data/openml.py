@@ -19,7 +19,8 @@ __all__ = ["fetch"]
 def fetch(name: str, instead: str) -> NDArray[Any]:
     """The rows of pixels of version 1 of a data set on OpenML, as uint8.
 
-    They are kept as an .npy file: scikit-learn keeps the text, and parses it for half a minute at every call.
+    scikit-learn compares what comes with the MD5 checksum that OpenML has of it. The rows are kept as an .npy file:
+    scikit-learn keeps the text, and parses it for half a minute at every call.
 
     Arguments:
         name: The name on OpenML.

@@ -6,7 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["one_line", "reading"]
+__all__ = ["one_line", "plausible", "reading"]
+
+_LARGE = 1 << 30
+_DENSE = 100
 
 
 @contextmanager
@@ -24,6 +27,12 @@ def reading(path: Path | str) -> Iterator[None]:
         yield
     except Exception as error:
         raise ValueError(f"cannot read {str(path)!r}: {one_line(error)}") from error
+
+
+def plausible(unpacked: int, packed: int) -> None:
+    """Refuse bytes that would fill the memory when they are unpacked: over a gigabyte, and a hundred times as many."""
+    if unpacked > max(_LARGE, _DENSE * packed):
+        raise ValueError(f"its {packed} bytes would become {unpacked}, as no images do; save it without compression.")
 
 
 def one_line(error: Exception) -> str:

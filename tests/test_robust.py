@@ -1,0 +1,324 @@
+"""Functions and distributions hold over shapes, dtypes, temperatures from 1e-3 to 1e3, extreme logits and masks.
+
+Finite, right against the reference in plain torch or a formula, with finite gradients; and one kind of error.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+import softhot.distributions as sd
+import softhot.functional as sf
+from softhot.kernels.choice_reference import EULER, Choice
+from softhot.kernels.density import log_density_reference
+from softhot.kernels.divergence import divergence
+
+DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32, "float64": torch.float64}
+PRECISION = 1e-7  # of exact values that are not wanted in float64
+bulk = settings(max_examples=25, deadline=None, derandomize=True, database=None)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Random logits with impossible classes, those of a prior with the same ones, and a temperature of some shape."""
+
+    logits: Tensor
+    prior: Tensor
+    temperature: float | Tensor
+    seed: int
+
+    @property
+    def possible(self) -> Tensor:
+        return self.logits > -math.inf
+
+    @property
+    def rows(self) -> Tensor:
+        """The temperature of every row."""
+        t = torch.as_tensor(self.temperature, dtype=torch.float64).detach()
+        batch = self.logits.shape[:-1]
+        return (t.squeeze(-1) if t.dim() > len(batch) else t).broadcast_to(batch)
+
+    @property
+    def size(self) -> Tensor:
+        """The largest number that an exact value of a row is summed from."""
+        finite = [torch.where(self.possible, x, 0.0).double().abs().amax(-1) for x in (self.logits, self.prior)]
+        t = self.rows
+        largest = finite[0] + finite[1] + t + 1 / t + 50
+        return self.logits.shape[-1] * largest * (1 + t) * (1 + 1 / t)
+
+    def generator(self) -> torch.Generator:
+        return torch.Generator().manual_seed(self.seed)
+
+
+@st.composite
+def problems(draw: Callable[..., Any], dtypes: tuple[str, ...] = tuple(DTYPES)) -> Problem:
+    dtype = DTYPES[draw(st.sampled_from(dtypes))]
+    seed = draw(st.integers(0, 10**6))
+    batch = draw(st.sampled_from([(), (1,), (3,), (2, 3), (2, 1), (0,)]))
+    classes = draw(st.sampled_from([1, 2, 3, 8, 40]))
+    spread = draw(st.sampled_from([0.0, 1.0, 30.0, 1e4]))
+    generator = torch.Generator().manual_seed(seed)
+    logits, prior = spread * torch.randn(2, *batch, classes, generator=generator, dtype=torch.float64)
+    mask = torch.rand(*batch, classes, generator=generator) < draw(st.sampled_from([0.0, 0.3, 0.9]))
+    mask[..., seed % classes] = False
+    heat = 10.0 ** draw(st.floats(-3, 3))
+    shape = draw(st.sampled_from([None, (), batch, (*batch, 1), batch[-1:]]))
+    rates = 10 ** torch.rand(shape or (), generator=generator, dtype=torch.float64)
+    t = heat if shape is None else (heat * rates).clamp(max=1e3)
+    logits, prior = (x.masked_fill(mask, -math.inf).to(dtype).requires_grad_() for x in (logits, prior))
+    return Problem(logits, prior, t.requires_grad_() if isinstance(t, Tensor) else t, seed)
+
+
+def held(found: Tensor, expected: Tensor, size: Tensor | float) -> None:
+    """Right to the rounding of its dtype and the precision of exact values; too large only for half precision."""
+    precision = 100 * torch.finfo(torch.float64).eps if found.dtype == torch.float64 else PRECISION
+    info = torch.finfo(found.dtype)
+    limit = 2 * info.eps * expected.abs() + precision * torch.as_tensor(size) + info.tiny
+    inside = (expected.abs() <= 0.99 * info.max) & (found.double() - expected).abs().le(limit)
+    assert (inside | ((expected.abs() > 0.99 * info.max) & ~found.isnan())).all(), (found, expected)
+
+
+def gradients(value: Tensor, *leaves: Any) -> list[Tensor]:
+    """Those of the mean, all finite."""
+    tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+    if not value.numel() or not value.requires_grad:
+        return [torch.zeros_like(leaf) for leaf in tensors]
+    weight = torch.linspace(0.5, 1.5, value.numel(), dtype=value.dtype).reshape(value.shape)
+    found = torch.autograd.grad((weight * value).sum(), tensors, allow_unused=True, retain_graph=True)
+    slopes = [torch.zeros_like(leaf) if slope is None else slope for leaf, slope in zip(tensors, found, strict=True)]
+    for slope in slopes:
+        assert slope.isfinite().all()
+    return slopes
+
+
+def invariant(slopes: Tensor, problem: Problem) -> None:
+    """Nothing for impossible classes, and nothing for a constant that is added to all of a row."""
+    assert not slopes[~problem.possible].any()
+    eps = torch.finfo(slopes.dtype).eps if slopes.dtype == torch.float64 else PRECISION
+    scale = problem.size / torch.where(problem.rows < 1, problem.rows, 1.0)
+    assert (slopes.double().sum(-1).abs() <= 100 * eps * scale).all()
+
+
+# ---- exact values
+
+WIDE = ("float32", "float64")
+
+
+@bulk
+@given(problem=problems(), noise=st.sampled_from(["gumbel", "-gumbel", "normal"]))
+def test_choices(problem: Problem, noise: Any) -> None:
+    scale = problem.rows.max().item() if problem.rows.numel() and noise != "gumbel" else problem.temperature
+    locations = problem.logits.detach().double()
+    reference = Choice(locations, problem.rows if isinstance(scale, Tensor) else scale, noise, torch.float64)
+    held(sf.choice_probabilities(problem.logits, scale, noise), reference.probabilities(), 1.0)
+    held(sf.choice_slopes(problem.logits, scale, noise), reference.slopes(), 1.0)
+    held(sf.expected_max(problem.logits, scale, noise), reference.expected_max(), problem.size)
+    held(sf.expected_logsumexp(problem.logits, scale, noise), reference.expected_max() - EULER, problem.size)
+
+
+@bulk
+@given(problem=problems())
+def test_exact_values_of_relaxed_variables(problem: Problem) -> None:
+    logits, t = problem.logits, problem.temperature
+    reference = Choice(logits.detach().double(), problem.rows, "gumbel", torch.float64)
+    mean, rows, count = reference.probabilities(), problem.rows, problem.possible.sum(-1).double()
+    held(sf.relaxed_mean(logits, t), mean, 1.0)
+    held(
+        sf.relaxed_variance(logits, t),
+        mean * (1 - mean) - rows[..., None] * reference.slopes(),
+        problem.size[..., None],
+    )
+    total = torch.where(problem.possible, logits.detach().double(), 0.0).sum(-1)
+    negative = (
+        torch.lgamma(count)
+        + (count - 1) * rows.log()
+        + (count * reference.expected_max() - total) / rows
+        - count * (EULER * (2 + 1 / rows) + torch.digamma(count))
+    )
+    held(sf.relaxed_entropy(logits, t), -negative, problem.size)
+    held(sf.relaxed_kl(logits, t, logits, t), torch.zeros_like(negative), problem.size)
+    categorical = divergence(logits.detach().double(), problem.prior.detach().double())
+    relaxed = sf.relaxed_kl(logits, t, problem.prior, t).double()
+    assert (relaxed - categorical >= -problem.size * max(PRECISION, torch.finfo(logits.dtype).eps)).all()
+
+
+@bulk
+@given(problem=problems(WIDE))
+def test_gradients_of_exact_values(problem: Problem) -> None:
+    logits, t = problem.logits, problem.temperature
+    for function in (sf.relaxed_mean, sf.relaxed_variance, sf.relaxed_entropy):
+        slopes = gradients(function(logits, t), logits, t)
+        invariant(slopes[0], problem)
+    for slopes in gradients(sf.relaxed_kl(logits, t, problem.prior, 2.0), logits, problem.prior, t)[:2]:
+        invariant(slopes, problem)
+    gradients(sf.relaxed_kl(problem.prior, 2.0, logits, t), logits, problem.prior, t)
+
+
+@bulk
+@given(problem=problems(WIDE))
+def test_densities(problem: Problem) -> None:
+    logits, t = problem.logits, problem.temperature
+    log_sample = sf.gumbel_log_softmax(logits, t, generator=problem.generator()).detach().requires_grad_()
+    found = sf.relaxed_log_prob(log_sample, logits, t)
+    double = [x.detach().double() for x in (log_sample, logits)]
+    expected = log_density_reference(*double, problem.rows)
+    terms = (1 + problem.rows) * torch.where(problem.possible, log_sample.detach(), 0.0).double().abs().sum(-1)
+    size = logits.shape[-1] * (terms + problem.size)
+    assert found.isfinite().all()
+    assert ((found.double() - expected).abs() <= 8 * torch.finfo(found.dtype).eps * size).all()
+    for slopes in gradients(found, logits, log_sample, t)[:2]:
+        assert not slopes[~problem.possible].any()
+
+
+# ---- samples
+
+
+@bulk
+@given(problem=problems())
+def test_samples(problem: Problem) -> None:
+    logits, t, possible = problem.logits, problem.temperature, problem.possible
+    eps = torch.finfo(logits.dtype).eps
+    for function in (sf.gumbel_softmax, sf.relaxed_sample, sf.gaussian_sample):
+        z = function(logits, t, generator=problem.generator())
+        assert (z.dtype, z.shape) == (logits.dtype, logits.shape)
+        assert ((z >= 0) & ((z == 0) | possible)).all()
+        assert ((z.double().sum(-1) - 1).abs() <= 4 * eps * math.sqrt(logits.shape[-1])).all()
+        assert torch.equal(z, function(logits, t, generator=problem.generator()))
+        slopes = gradients(z, logits, t)[0]
+        assert not slopes[~possible].any()
+    hard = {
+        "gumbel_softmax": sf.gumbel_softmax(logits, t, hard=True, generator=problem.generator()),
+        "straight_through": sf.straight_through(logits, generator=problem.generator()),
+        "one_hot_sample": sf.one_hot_sample(logits, generator=problem.generator()),
+    }
+    for z in hard.values():
+        assert ((z == 0) | (z == 1)).all()
+        assert (z.sum(-1) == 1).all()
+        assert not z[~possible].any()
+        gradients(z, logits, t)
+    if not isinstance(t, Tensor):
+        gradients(
+            sf.with_conditional_gradient(hard["one_hot_sample"], logits, t, 3, generator=problem.generator()), logits
+        )
+
+
+@bulk
+@given(problem=problems(WIDE), weight=st.sampled_from([0.0, 1e-6, 0.01, 1.0]))
+def test_what_training_loops_need(problem: Problem, weight: float) -> None:
+    logits, classes = problem.logits, problem.logits.shape[-1]
+    mixed = sf.uniform_mix(logits, weight)
+    expected = (1 - weight) * logits.detach().double().softmax(-1) + weight / classes
+    largest = torch.where(problem.possible, logits, 0.0).abs().amax(-1, keepdim=True) + 50  # of the logarithms
+    assert ((mixed.exp() - expected).abs() <= 8 * torch.finfo(logits.dtype).eps * largest * expected + 1e-37).all()
+    if weight:
+        assert mixed.isfinite().all()
+        gradients(mixed, logits)
+    mass = sf.log_mass(sf.one_hot_sample(logits, generator=problem.generator()), logits)
+    assert mass.isfinite().all()
+    assert (mass <= 0).all()
+    gradients(mass, logits)
+    kl = sd.categorical_kl(logits, problem.prior)
+    assert kl.isfinite().all()
+    gradients(kl, logits, problem.prior)
+    if kl.dim() and kl.numel():
+        for floor in ("example", "variable"):
+            reduced = sf.reduce_kl(kl, "mean", free_nats=0.1, floor=floor)
+            assert reduced >= 0.1
+            gradients(reduced, logits, problem.prior)
+    if logits.dim() > 1 and logits.numel():
+        effective = sf.perplexity(logits.detach().softmax(-1))
+        eps = 8 * classes * torch.finfo(logits.dtype).eps
+        assert ((effective >= 1 - eps) & (effective <= classes + classes * eps)).all()
+
+
+# ---- distributions
+
+
+@bulk
+@given(problem=problems(WIDE), name=st.sampled_from(["OneHotCategorical", "Relaxed", "ExpRelaxed"]))
+def test_methods_of_distributions(problem: Problem, name: str) -> None:
+    logits, t, possible = problem.logits, problem.temperature, problem.possible
+    kind = {"Relaxed": sd.RelaxedOneHotCategorical, "ExpRelaxed": sd.ExpRelaxedOneHotCategorical}.get(name)
+    q, p = (
+        kind(t, logits=x, validate_args=True) if kind else sd.OneHotCategorical(logits=x, validate_args=True)
+        for x in (logits, problem.prior)
+    )
+    z = (q.rsample if q.has_rsample else q.sample)((2,), generator=problem.generator())
+    assert z.shape == (2, *logits.shape)
+    for value in (q.log_prob(z), p.log_prob(z), q.entropy(), sd.kl_divergence(q, p)):
+        assert value.isfinite().all()
+        gradients(value, logits, problem.prior, t)
+    for part in ("mean", "variance", "stddev") if name != "ExpRelaxed" else ("mean",):
+        assert getattr(q, part)[possible].isfinite().all()
+    assert q.log_prob(z).shape == (2, *q.batch_shape)
+    assert torch.equal(q.expand((5, *q.batch_shape)).entropy(), q.entropy().expand(5, *q.batch_shape))
+    if name != "Relaxed":
+        assert q.log_prob(q.mode).isfinite().all()
+
+
+@bulk
+@given(problem=problems(WIDE))
+def test_methods_of_the_relaxed_bernoulli(problem: Problem) -> None:
+    t = problem.temperature if not isinstance(problem.temperature, Tensor) else problem.temperature.mean()
+    logits, prior = (torch.where(problem.possible, x, 0.0) for x in (problem.logits, problem.prior))
+    if not logits.numel():
+        return
+    q, p = (sd.RelaxedBernoulli(t, logits=x, validate_args=True) for x in (logits, prior))
+    z = q.rsample((2,), generator=problem.generator())
+    assert ((z >= 0) & (z <= 1)).all()
+    for value in (q.log_prob(z), p.log_prob(z), q.entropy(), q.mean, q.variance, sd.kl_divergence(q, p)):
+        assert value.isfinite().all()
+        gradients(value, problem.logits, problem.prior, t)
+
+
+# ---- errors
+
+LOGITS: dict[str, Callable[[Tensor], Any]] = {
+    "choice_probabilities": sf.choice_probabilities,
+    "choice_slopes": sf.choice_slopes,
+    "expected_logsumexp": sf.expected_logsumexp,
+    "expected_max": sf.expected_max,
+    "gaussian_means": sf.gaussian_means,
+    "gaussian_sample": sf.gaussian_sample,
+    "log_mass": lambda x: sf.log_mass(torch.ones(3), x),
+    "perplexity": sf.perplexity,
+    "relaxed_entropy": lambda x: sf.relaxed_entropy(x, 1.0),
+    "relaxed_kl": lambda x: sf.relaxed_kl(x, 1.0, torch.zeros(3), 1.0),
+    "relaxed_kl of the prior": lambda x: sf.relaxed_kl(torch.zeros(3), 1.0, x, 1.0),
+    "relaxed_log_prob": lambda x: sf.relaxed_log_prob(x, torch.zeros(3), 1.0),
+    "relaxed_mean": lambda x: sf.relaxed_mean(x, 1.0),
+    "relaxed_variance": lambda x: sf.relaxed_variance(x, 1.0),
+    "uniform_mix": sf.uniform_mix,
+    "usage": sf.usage,
+    "categorical_kl": lambda x: sd.categorical_kl(x, torch.zeros(3)),
+    "OneHotCategorical": lambda x: sd.OneHotCategorical(logits=x),
+}
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("call", LOGITS.values(), ids=LOGITS.keys())
+def test_what_are_no_logits(call: Callable[[Tensor], Any]) -> None:
+    """Values of integers used to be integers, which rounded them away."""
+    bad = [torch.zeros(2, 3, dtype=kind) for kind in (torch.int64, torch.bool, torch.complex64)]
+    if call in (sf.uniform_mix, sf.gaussian_means, sf.gaussian_sample):  # others have a limit without classes, or NaN
+        bad.append(torch.zeros(2, 0))
+    for logits in (*bad, torch.tensor(0.0)):
+        with pytest.raises(ValueError, match="use ") as error:
+            call(logits)
+        assert "\n" not in str(error.value)
+
+
+def test_gaussian_samples_show_what_is_not_a_number() -> None:
+    logits = torch.tensor([[0.0, 1.0], [math.nan, 1.0], [1.0, math.nan], [-math.inf, -math.inf]])
+    z = sf.gaussian_sample(logits)
+    assert z[0].isfinite().all()
+    assert z[1:].isnan().all()
