@@ -20,6 +20,8 @@ SHOWN = {
     "eq21_discretised": "Does it matter for the gradient whether the sample is discretised?",
     "decoder_gradient": "Whose gradient is biased?",
     "gaussian_mixture": "Against a closed form",
+    "recipes/discrete_autoencoder": "A discrete autoencoder",
+    "recipes/world_model": "A world model",
 }
 
 
