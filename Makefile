@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help compare picture bench test lint clean
+.PHONY: help compare picture bench docs test lint clean
 
 help: ## what the targets do
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -21,6 +21,9 @@ bench: .venv/bench ## time softhot and its peers, and write docs/performance.md 
 	$(BIN)/python -m benchmarks.together
 	$(BIN)/python -m benchmarks.report
 
+docs: .venv/ready ## write the documentation to site/; what is undocumented, or leads nowhere, is an error
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --fresh-env --quiet --doctree-dir build/doctrees docs site
+
 test: .venv/ready ## make the environment and run the tests
 	$(BIN)/pytest -n auto
 
@@ -29,8 +32,8 @@ lint: .venv/ready ## check style and types
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-clean: ## remove the environment, the results and the compiled kernels
-	rm -rf .venv results
+clean: ## remove the environment, the results, the documentation and the compiled kernels
+	rm -rf .venv results site build docs/reference
 	find src -name "*.nb[ci]" -delete
 
 .venv/ready: pyproject.toml constraints.txt

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -115,12 +115,14 @@ class TestRealProcesses:
             return start(*SOFTHOT, *self.ARGUMENTS, "--scheduler", address, "--out", "disturbed")
 
         def stages():
-            kept = list((tmp_path / "disturbed").glob("unfinished/*.safetensors"))
-            return {path.stem: path.stat().st_mtime_ns for path in kept}
+            kept = (tmp_path / "disturbed").glob("unfinished/[!.]*.safetensors")  # not those half written
+            with suppress(FileNotFoundError):  # a run that has just ended
+                return {path.stem: path.stat().st_mtime_ns for path in kept}
+            return stages()
 
         ours, first, second = scheduler(), worker(), worker()
         asking = client()
-        wait_for(lambda: len(stages()) == 2, asking)  # both are in mid-run
+        wait_for(lambda: len(stages()) == 4, asking)  # both have a group in mid-run
         first.kill()
         before = stages()
         wait_for(
@@ -156,10 +158,12 @@ class TestRealProcesses:
     def test_a_killed_or_interrupted_study_leaves_no_process_and_goes_on(self, start, tmp_path):
         def client():
             process = start(*SOFTHOT, *self.ARGUMENTS, "--workers", "1", "--out", "study")
-            before = {path: path.stat().st_mtime_ns for path in (tmp_path / "study").glob("unfinished/*.safetensors")}
+            before = {
+                path: path.stat().st_mtime_ns for path in (tmp_path / "study").glob("unfinished/[!.]*.safetensors")
+            }
 
             def moved():
-                kept = (tmp_path / "study").glob("unfinished/*.safetensors")
+                kept = (tmp_path / "study").glob("unfinished/[!.]*.safetensors")
                 return any(path.stat().st_mtime_ns != before.get(path) for path in kept)
 
             wait_for(moved, process)
@@ -178,7 +182,7 @@ class TestRealProcesses:
         assert re.fullmatch(r"softhot: stopped; .* run the command again to go on.*\n", error)
         _, alive = psutil.wait_procs(children, timeout=PATIENCE)
         assert not alive
-        assert list((tmp_path / "study").glob("unfinished/*.safetensors"))
+        assert list((tmp_path / "study").glob("unfinished/[!.]*.safetensors"))
 
 
 @pytest.fixture

@@ -1,27 +1,23 @@
 """The demonstrations run and show what the documents say they show."""
 
 import re
-import subprocess
-import sys
-from pathlib import Path
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+from pages.gallery import output
 
 
 def lines(name):
-    done = subprocess.run([sys.executable, EXAMPLES / name], capture_output=True, text=True, check=True)
-    return done.stdout.replace("\r", "\n").splitlines()
+    return output(name).splitlines()
 
 
 def test_discretising_matters_but_through_the_sample():
-    rows = [line for line in lines("eq21_discretised.py") if line.endswith(("yes", "no"))]
+    rows = [line for line in lines("eq21_discretised") if line.endswith(("yes", "no"))]
     assert len(rows) == 9
     for row in rows:
         assert row.endswith("yes") == ("through the sample alone" in row)
 
 
 def test_hard_samples_give_the_decoder_the_right_gradient():
-    rows = [line for line in lines("decoder_gradient.py") if " hard " in line or " soft " in line]
+    rows = [line for line in lines("decoder_gradient") if " hard " in line or " soft " in line]
     verdicts = {row.split()[0]: (row.split()[1], row.split()[5], row.split()[9]) for row in rows}
     assert verdicts["leave-one-out"] == ("hard", "noise", "noise")
     assert verdicts["straight-through"] == ("hard", "noise", "biased")
@@ -30,7 +26,7 @@ def test_hard_samples_give_the_decoder_the_right_gradient():
 
 
 def test_estimators_come_to_the_closed_form_of_a_gaussian_mixture():
-    found = {name: float(value) for name, value in (line.rsplit(maxsplit=1) for line in lines("gaussian_mixture.py"))}
+    found = {name: float(value) for name, value in (line.rsplit(maxsplit=1) for line in lines("gaussian_mixture"))}
     best = found.pop("closed form")
     assert found.pop("start") < best - 100
     assert len(found) == 5
@@ -43,7 +39,7 @@ def numbers(line):
 
 
 def test_an_autoencoder_codes_more_than_the_mean_image():
-    classes, nats, pixels = (numbers(line.split(":")[1]) for line in lines("recipes/discrete_autoencoder.py"))
+    classes, nats, pixels = (numbers(line.split(":")[1]) for line in lines("recipes/discrete_autoencoder"))
     assert len(classes) == len(nats) == 8
     assert min(classes) > 4
     assert 5 < sum(nats) < 15  # ten are free
@@ -51,14 +47,14 @@ def test_an_autoencoder_codes_more_than_the_mean_image():
 
 
 def test_a_world_model_imagines_a_walk_from_its_actions():
-    sees, imagines, classes = (numbers(line.split(":")[1]) for line in lines("recipes/world_model.py"))
+    sees, imagines, classes = (numbers(line.split(":")[1]) for line in lines("recipes/world_model"))
     assert sees[0] > 0.9
     assert imagines[0] > 0.7 > 5 * imagines[1]
     assert 1 < min(classes) < max(classes) < 8
 
 
 def test_pyro_infers_with_an_exact_divergence():
-    loss, classes, drawn, exact = (numbers(line.split(":")[1]) for line in lines("recipes/pyro_guide.py"))
+    loss, classes, drawn, exact = (numbers(line.split(":")[1]) for line in lines("recipes/pyro_guide"))
     assert classes == [0, 2, 1, 2]
     assert loss[1] < loss[0]
     assert abs(drawn[0] - exact[0]) < 5 * (drawn[1] ** 2 + exact[1] ** 2) ** 0.5

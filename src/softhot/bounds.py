@@ -29,7 +29,8 @@ from softhot.kl import Categorical, Gaussian, Term, log_mass
 
 __all__ = ["Objective", "Posterior", "elbo", "elbo_and_iwae", "incompatible", "iwae", "log_marginal"]
 
-Posterior = Float[Tensor, "*batch N K"] | MixtureOfDiscreteFlows  # logits of independent variables, or a joint law
+Posterior = Float[Tensor, "*batch N K"] | MixtureOfDiscreteFlows
+"""The logits of independent variables, or a joint law."""
 
 
 @dataclass(frozen=True)

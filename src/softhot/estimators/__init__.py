@@ -57,6 +57,7 @@ ESTIMATORS: dict[str, type[Estimator]] = {
     "invertible-gaussian": InvertibleGaussian,
     "mixture-of-discrete-flows": MixtureOfDiscreteFlows,
 }
+"""Every estimator by its name."""
 
 __all__ = [
     "BASELINES",

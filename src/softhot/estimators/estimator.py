@@ -21,7 +21,8 @@ from softhot.kl.term import Sample
 
 __all__ = ["Estimator", "Integrand", "Pathwise"]
 
-Integrand = Callable[[Tensor], Tensor]  # (*sample *batch N K) -> (*sample *batch)
+Integrand = Callable[[Tensor], Tensor]
+r"""The function f, from z of shape (\*sample, \*batch, N, K) to numbers of shape (\*sample, \*batch)."""
 
 
 @dataclass(frozen=True)

@@ -102,6 +102,7 @@ BASELINES: dict[str, Callable[[int, int], nn.Module | None]] = {
     "running": lambda latents, classes: RunningMean(),
     "learned": LearnedBaseline,
 }
+"""What makes a baseline for N variables of K classes, by its name."""
 
 
 @dataclass(frozen=True)

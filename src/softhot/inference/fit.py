@@ -21,7 +21,8 @@ from softhot.distributions import MixtureOfDiscreteFlows
 
 __all__ = ["Fit", "LogJoint"]
 
-LogJoint = Callable[[Tensor], Tensor]  # (*sample N K) -> (*sample)
+LogJoint = Callable[[Tensor], Tensor]
+r"""The function z -> log p(x, z) of one-hot z, from shape (\*sample, N, K) to (\*sample)."""
 
 
 @dataclass(frozen=True)

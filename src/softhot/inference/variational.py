@@ -32,6 +32,7 @@ __all__ = ["Family", "shifted_deltas", "variational"]
 
 FRESH = 10_000  # draws for the ELBO that is reported, where it is not a sum
 Family = tuple[Callable[[float], MixtureOfDiscreteFlows], list[Tensor]]
+"""What makes a mixture at a temperature, and the parameters that it is made of."""
 
 
 def shifted_deltas(

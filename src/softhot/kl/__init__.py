@@ -23,7 +23,10 @@ TERMS: dict[str, Term] = {
     "mixture": Mixture(),
     "product-of-mixtures": ProductOfMixtures(),
 }
+"""Every term by its name."""
+
 ALIASES = {"maddison22": "categorical", "jang": "categorical", "maddison20": "concrete"}
+"""Other names of terms."""
 
 __all__ = [
     "ALIASES",

@@ -32,7 +32,8 @@ from torch import Tensor
 
 __all__ = ["BLOCKS", "Quality", "Tally", "Truth", "quality"]
 
-BLOCKS = 16  # of the jackknife
+BLOCKS = 16
+"""The number of blocks of the jackknife."""
 _ROUNDING = 1e-8  # of the squared relative bias, in float32
 _QUANTILES = torch.tensor([0.05, 0.5, 0.95], dtype=torch.float64)
 

@@ -22,6 +22,7 @@ PROBLEMS: dict[str, Problem] = {
     "quadratic-programme": QuadraticProgramme(),
     "random-quadratic": Quadratic(),
 }
+"""Every problem by its name."""
 
 __all__ = [
     "PROBLEMS",

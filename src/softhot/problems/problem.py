@@ -38,11 +38,13 @@ class Problem(ABC):
 
     @property
     @abstractmethod
-    def latents(self) -> int: ...
+    def latents(self) -> int:
+        """The number of variables N."""
 
     @property
     @abstractmethod
-    def classes(self) -> int: ...
+    def classes(self) -> int:
+        """The number of classes K."""
 
     @abstractmethod
     def f(self, z: Float[Tensor, "*batch N K"]) -> Float[Tensor, "*batch"]:

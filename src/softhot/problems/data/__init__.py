@@ -24,6 +24,7 @@ DATA: dict[str, Callable[[], ImageData]] = {
     "fashion-mnist": fashion_mnist.load,
     "omniglot": omniglot.load,
 }
+"""What loads each data set, by its name."""
 
 
 def load(name_or_path: str) -> ImageData:

@@ -29,6 +29,7 @@ from softhot.problems.data.dataset import ImageData
 __all__ = ["MODES", "Binarised", "prepare"]
 
 MODES = ("threshold", "dynamic", "none")
+"""How grey pixels become binary, by name: see :func:`prepare`."""
 
 _EVALUATION_SEED = 0
 
