@@ -116,9 +116,11 @@ WIDE = ("float32", "float64")
 @bulk
 @given(problem=problems(), noise=st.sampled_from(["gumbel", "-gumbel", "normal"]))
 def test_choices(problem: Problem, noise: Any) -> None:
-    scale = problem.rows.max().item() if problem.rows.numel() and noise != "gumbel" else problem.temperature
+    scale: Any = problem.temperature if not isinstance(problem.temperature, Tensor) else problem.rows
+    if noise != "gumbel" and problem.rows.numel():
+        scale = problem.rows.max().item()
     locations = problem.logits.detach().double()
-    reference = Choice(locations, problem.rows if isinstance(scale, Tensor) else scale, noise, torch.float64)
+    reference = Choice(locations, scale, noise, torch.float64)
     held(sf.choice_probabilities(problem.logits, scale, noise), reference.probabilities(), 1.0)
     held(sf.choice_slopes(problem.logits, scale, noise), reference.slopes(), 1.0)
     held(sf.expected_max(problem.logits, scale, noise), reference.expected_max(), problem.size)
