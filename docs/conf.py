@@ -20,7 +20,7 @@ extensions = [
     "pages.write",
 ]
 root_doc = "index"
-exclude_patterns = ["findings", "pages"]
+exclude_patterns = ["pages"]
 default_role = "code"  # text between single backticks
 highlight_language = "text"
 

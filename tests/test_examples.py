@@ -1,8 +1,16 @@
 """The demonstrations run and show what the documents say they show."""
 
+import json
+import math
 import re
+import runpy
 
-from pages.gallery import output
+import pytest
+from pages.gallery import EXAMPLES, output
+
+from softhot.lab import declaration
+from softhot.lab.summary import summarise
+from tests import studies
 
 
 def lines(name):
@@ -58,3 +66,37 @@ def test_pyro_infers_with_an_exact_divergence():
     assert classes == [0, 2, 1, 2]
     assert loss[1] < loss[0]
     assert abs(drawn[0] - exact[0]) < 5 * (drawn[1] ** 2 + exact[1] ** 2) ** 0.5
+
+
+class TestStudyTables:
+    TABLES = runpy.run_path(str(EXAMPLES / "study_tables.py"))
+
+    def test_they_say_what_the_records_hold(self, tmp_path, monkeypatch, capsys):
+        (tmp_path / "runs").mkdir()
+        for number, record in enumerate(studies.drawn()):
+            (tmp_path / f"runs/{number}.json").write_text(json.dumps(record))
+        monkeypatch.setattr("sys.argv", ["study_tables.py", str(tmp_path)])
+        self.TABLES["main"]()
+        printed = capsys.readouterr().out
+        assert "| reinmax t=1 + categorical | -18.05 ± 0.07 | -18.05 ± 0.07 | +0.00 |" in printed
+        assert "| gumbel-softmax t=1 | +0.15 | no |" in printed
+        assert "- 'exact + categorical' has the best discrete ELBO" in printed
+
+    def test_estimators_are_compared_where_the_cheapest_ends(self):
+        dear = studies.arm(
+            "leave-one-out + categorical",
+            -18.0,
+            -18.2,
+            curve=[{"epoch": k, "valid_elbo": -30.0 / k, "evaluations": 40, "seconds": 1.0} for k in (1, 2, 3)],
+        )
+        (arm,) = summarise(dear)
+        evaluations = [point.evaluations for point in arm.curve]
+        assert evaluations == [40, 80, 120]
+        found = [self.TABLES["at"](arm, lambda arm: evaluations, limit) for limit in (40, 60, 120, 500)]
+        assert found == pytest.approx([-30, -22.5, -10, -10])
+        assert math.isnan(self.TABLES["at"](arm, lambda arm: evaluations, 39))
+
+
+def test_studies_to_run_can_be_read():
+    for path in (EXAMPLES / "studies").glob("*.toml"):
+        assert len(declaration.parse(path.read_text()).runs) > 10

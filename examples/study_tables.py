@@ -1,26 +1,37 @@
-"""What the kept study on static MNIST shows: the tables of docs/findings.md, from its records.
+"""What a study shows, in tables: KL terms, the exact relaxed KL and its twin, estimators at equal cost, gradients.
 
-Run: python examples/findings.py [FOLDER], with the folder of a study of your own if you like.
+Run: python examples/study_tables.py FOLDER [--pictures], with the folder of a study; softhot compare makes one of a
+file of examples/studies/. With --pictures they are drawn into the folder, which needs a Chrome or Chromium.
 """
 
 from __future__ import annotations
 
+import argparse
 import math
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from softhot.lab.archive import read
 from softhot.lab.conclusion import conclude
+from softhot.lab.drawing import save
+from softhot.lab.exhibits import draw
 from softhot.lab.summary import Arm, Spread, distinct, summarise
 
-KEPT = Path(__file__).parent.parent / "docs" / "findings"
+PICTURES = ("gap", "sweep", "curves", "encoder")
 
 
 def main() -> None:
     """Print the tables, in Markdown."""
-    _, records = read(Path(sys.argv[1]) if len(sys.argv) > 1 else KEPT)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--pictures", action="store_true")
+    given = parser.parse_args()
+    _, records = read(given.folder)
     arms = summarise(records)
+    if given.pictures:
+        drawn = draw(arms)
+        for name in PICTURES:
+            save(drawn[name], given.folder / f"{name}.png")
     for title, rows in (
         ("Ranking", ranking(arms)),
         ("Terms", terms(arms)),
