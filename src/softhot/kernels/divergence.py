@@ -35,14 +35,17 @@ def divergence(logits: Tensor, prior_logits: Tensor) -> Tensor:
         >>> divergence(torch.tensor([0.0, -torch.inf]), torch.zeros(2))
         tensor(0.6931)
     """
-    if mapped(logits):
-        found: Tensor = at_once(lambda q, p: divergence(q, rows_beside(p, q)), logits, prior_logits)
+    if mapped(logits):  # the prior of a run is normalised once, not beside every row
+        found: Tensor = at_once(lambda q, p: _kernel(q, rows_beside(p.log_softmax(-1), q)), logits, prior_logits)
         return found
-    ready = repeats(prior_logits, logits) and logits.numel() and route(logits, prior_logits) == "direct"
+    return _kernel(logits, prior_logits.log_softmax(-1))
+
+
+def _kernel(logits: Tensor, log_prior: Tensor) -> Tensor:
+    ready = repeats(log_prior, logits) and logits.numel() and route(logits, log_prior) == "direct"
     if not ready or compiled("divergence_cpu") is None:
-        return divergence_reference(logits, prior_logits)
-    log_prior = prior_logits.log_softmax(-1)
-    if not needs_gradient(logits, prior_logits):
+        return divergence_reference(logits, log_prior)
+    if not needs_gradient(logits, log_prior):
         return _evaluate(logits, log_prior, None)
     value: Tensor = _direct(logits, log_prior)
     return value
