@@ -83,19 +83,26 @@ def eliminate(factors: Sequence[Factor], cardinalities: Sequence[int], *, limit:
     like = factors[0].log_value if factors else torch.zeros(())
     left = [*factors, *(Factor((n,), like.new_zeros(size)) for n, size in enumerate(cardinalities))]
     given = {id(factor.log_value) for factor in factors}
-    waiting, buckets = set(range(len(cardinalities))), dict[int, _Bucket]()
-    while waiting:
-        sizes = {n: _entries(n, left, cardinalities) for n in waiting}
-        variable = min(waiting, key=lambda n: (sizes[n], n))
+    buckets = dict[int, _Bucket]()
+    near = [{n} for n in range(len(cardinalities))]  # a variable, and those that it has a factor with
+    for factor in factors:
+        for n in factor.scope:
+            near[n].update(factor.scope)
+    sizes = {n: math.prod(cardinalities[m] for m in scope) for n, scope in enumerate(near)}
+    while sizes:
+        variable = min(sizes, key=lambda n: (sizes[n], n))
         if sizes[variable] > limit:
             raise ValueError(
                 f"variable {variable} cannot be summed out: with those it depends on it has {sizes[variable]:,} "
                 f"configurations, more than the limit of {limit:,}; use a sparser network, or a larger limit."
             )
-        waiting.remove(variable)
+        del sizes[variable]
         held = [factor for factor in left if variable in factor.scope]
         left = [factor for factor in left if variable not in factor.scope]
-        scope = (variable, *sorted({n for factor in held for n in factor.scope} - {variable}))
+        scope = (variable, *sorted(near[variable] - {variable}))
+        for n in scope[1:]:
+            near[n] = (near[n] | near[variable]) - {variable}
+            sizes[n] = math.prod(cardinalities[m] for m in near[n])
         whole = _summed([_aligned(factor, scope) for factor in held])
         message = whole.logsumexp(0)
         share = (whole - message).masked_fill(message == -math.inf, -math.inf)
@@ -148,10 +155,6 @@ def draw(law: Eliminated, count: int, *, generator: torch.Generator | None = Non
         z = one_hot_sample(logits.expand(count, log_value.shape[0]), generator=generator)
         classes[:, variable] = z.argmax(-1)
     return classes
-
-
-def _entries(variable: int, factors: Sequence[Factor], cardinalities: Sequence[int]) -> int:
-    return math.prod(cardinalities[n] for n in {n for f in factors if variable in f.scope for n in f.scope})
 
 
 def _aligned(factor: Factor, scope: Sequence[int]) -> Tensor:
