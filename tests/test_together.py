@@ -152,6 +152,16 @@ def test_what_goes_together():
     assert together([base, *apart, *alike]) == [(base, *alike), *((config,) for config in apart)]
 
 
+def test_exact_terms_with_a_temperature_keep_to_one():
+    heats = [
+        Config(term=term, temperature=heat, seed=seed)
+        for term in ("concrete", "concrete-exact")
+        for heat in (0.5, 1.0)
+        for seed in (0, 1)
+    ]
+    assert [len(group) for group in together(heats)] == [4, 2, 2]
+
+
 def test_a_group_has_an_end():
     seeds = [Config(estimator="reinmax", seed=seed) for seed in range(MOST + 1)]
     assert [len(group) for group in together(seeds)] == [MOST, 1]

@@ -37,12 +37,14 @@ _OWN: dict[str, Any] = {  # settings in which the runs of a group may differ
     "learning_rate": 1.0,
     "control_learning_rate": 1.0,
 }
+_HEATS = ("temperature", "final_temperature")
 
 
 def together(configs: Sequence[Config], *, most: int = MOST) -> list[tuple[Config, ...]]:
     """Groups of runs that train as one program, those of one group in their order.
 
-    They differ in seed, temperatures and learning rates alone. A run whose steps are work enough has a group of its
+    They differ in seed, temperatures and learning rates alone; with an exact term that has a temperature, whose
+    integrals are tabulated for each, in seed and learning rates. A run whose steps are work enough has a group of its
     own, and so has one that seconds end, and one in float16, which may skip a step.
 
     Arguments:
@@ -56,7 +58,9 @@ def together(configs: Sequence[Config], *, most: int = MOST) -> list[tuple[Confi
     """
     groups: dict[Config, list[list[Config]]] = {}
     for config in configs:
-        alike = groups.setdefault(dataclasses.replace(config, **_OWN), [])
+        kl = config.make_term()
+        own = {name: value for name, value in _OWN.items() if name not in _HEATS or not (kl.exact and kl.temperate)}
+        alike = groups.setdefault(dataclasses.replace(config, **own), [])
         if not alike or len(alike[-1]) == min(most, _fitting(config)):
             alike.append([])
         alike[-1].append(config)
