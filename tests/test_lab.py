@@ -8,7 +8,7 @@ import torch
 
 from softhot.bounds import Objective
 from softhot.estimators import Exact
-from softhot.lab import checkpoint, engine, plan, study
+from softhot.lab import archive, checkpoint, engine, plan, study
 from softhot.lab.config import Config
 from softhot.lab.entropies import curves, entropies
 from softhot.lab.gradients import measure, reference
@@ -288,7 +288,7 @@ class TestStudy:
         assert sorted(record["arm"] for record in first) == sorted(config.arm for config in two.runs)
         again = list(engine.execute(two, tmp_path, command="test"))
         assert sorted(again, key=str) == sorted(first, key=str)
-        about, found = study.records(tmp_path)
+        about, found = archive.read(tmp_path)
         assert about["planned"] == 2
         assert len(found) == 2
         study.write_table(tmp_path, found)

@@ -71,7 +71,7 @@ class Trial:
 
         Arguments:
             epochs: of its training.
-            end: the gradient at the trained weights; measured if it is wanted and not given.
+            end: the gradient at the trained weights; a candidate has none.
         """
         run, config = self.run, self.run.config
         record = {
@@ -103,7 +103,7 @@ class Trial:
                 "images": len(few(test, GRADIENT_IMAGES)),
                 "evaluations": run.learner.estimator.evaluations(config.latents, config.classes),
                 "start": start,
-                "end": _gradients([run])[0][0] if end is None else end,
+                "end": end,
             },
             "pictures": {
                 "reconstructions": encoded(reconstructions(run.model, few(test, 10)), self.data.shape),
@@ -160,7 +160,7 @@ def score_candidate(config: Config, weights: Path, candidate: dict[str, Any]) ->
     """
     trial = Trial.begin(config)
     checkpoint.restore(trial.run, weights)
-    return trial.record([Epoch(**row) for row in candidate["curve"]])
+    return records_of([trial], [[Epoch(**row) for row in candidate["curve"]]])[0]
 
 
 def table(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -22,7 +22,7 @@ from softhot.lab.plan import Plan
 from softhot.lab.provenance import Code
 from softhot.lab.record import table
 
-__all__ = ["check_code", "finished", "keep", "open_study", "records", "sees", "weights", "write_table"]
+__all__ = ["check_code", "finished", "keep", "open_study", "sees", "weights", "write_table"]
 
 DECLARATION = "study.toml"
 
@@ -75,15 +75,6 @@ def sees(folder: Path, key: str) -> bool:
         return bool(read_json(folder / "study.json")["key"] == key)
     except (ValueError, LookupError, TypeError):
         return False
-
-
-def records(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """What a folder holds: the study, and the records of the runs that are finished.
-
-    Raises:
-        ValueError: If the folder holds no study.
-    """
-    return read_json(folder / "study.json"), [read_json(path) for path in sorted((folder / "runs").glob("*.json"))]
 
 
 def finished(folder: Path, config: Config, *, scored: bool = True) -> dict[str, Any] | None:
