@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -165,3 +168,21 @@ def test_transforms_and_compilers(kernel: Kernel) -> None:
     )
     compiled = torch.compile(kernel.fast, fullgraph=True, backend="aot_eager")
     assert_close(results(kernel, compiled, (logits, beside))[:2], [value, slope])
+
+
+def test_a_process_that_compiles_a_kernel_rounds_as_one_that_finds_it_compiled(tmp_path):
+    script = """
+import sys, torch
+from softhot.kernels.divergence import divergence
+torch.manual_seed(0)
+logits = torch.randn(100, 30, 10).requires_grad_()
+divergence(logits, torch.zeros(30, 10)).square().sum().backward()
+sys.stdout.buffer.write(logits.grad.numpy().tobytes())
+"""
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    compiling, loading = (
+        subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, check=True).stdout
+        for _ in range(2)
+    )
+    assert len(loading) == 4 * 100 * 30 * 10
+    assert compiling == loading

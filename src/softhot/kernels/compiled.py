@@ -2,6 +2,9 @@
 
 Numba compiles a kernel for the processor at hand when it is first used, and keeps the result beside the source. To be
 vectorised, loops run over slices or unsigned offsets: Numba lets signed ones be negative, to count from the end.
+
+All that a body calls is inlined in it. A function of its own is optimised twice, alone and within what calls it, and
+may be rounded in two ways: one that a process runs which has just compiled it, and one that the cache holds.
 """
 
 from __future__ import annotations
@@ -36,8 +39,8 @@ __all__ = [
 ]
 
 SIGNATURE = types.void(types.CPointer(types.int64))  # of what parallel.run calls: a job
-FAST: dict[str, Any] = {"fastmath": {"contract", "nsz"}, "error_model": "numpy"}
-SUMS: dict[str, Any] = {"fastmath": {"contract", "nsz", "reassoc"}, "error_model": "numpy", "cache": True}
+FAST: dict[str, Any] = {"fastmath": {"contract", "nsz"}, "error_model": "numpy", "forceinline": True}
+SUMS: dict[str, Any] = {**FAST, "fastmath": {"contract", "nsz", "reassoc"}}
 _i32, _i64, _f32, _f64 = np.int32, np.int64, np.float32, np.float64
 
 
@@ -136,7 +139,7 @@ def log1p(f): ...
 def exp(x): ...
 
 
-@overload(split, jit_options={"forceinline": True, **FAST})
+@overload(split, jit_options=FAST)
 def _split_of(x):
     """x > 0 as 2^e (1 + f), with f from sqrt(1/2) - 1 to sqrt(2) - 1."""
 
@@ -153,7 +156,7 @@ def _split_of(x):
     return single if x == types.float32 else double
 
 
-@overload(log1p, jit_options={"forceinline": True, **FAST})
+@overload(log1p, jit_options=FAST)
 def _log1p_of(f):
     """log(1 + f) = 2 artanh(s) with s = f / (2 + f), |s| < 0.172."""
 
@@ -183,7 +186,7 @@ def _log1p_of(f):
     return single if f == types.float32 else double
 
 
-@overload(exp, jit_options={"forceinline": True, **FAST})
+@overload(exp, jit_options=FAST)
 def _exp_of(x):
     """exp(x) for x up to 88; zero where it would be subnormal, NaN for NaN."""
 
@@ -223,7 +226,7 @@ def _exp_of(x):
     return single if x == types.float32 else double
 
 
-@njit(forceinline=True, **FAST)
+@njit(**FAST)
 def log(x):
     """log(x) for a positive normal x."""
     e, f = split(x)

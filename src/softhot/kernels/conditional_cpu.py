@@ -26,7 +26,7 @@ _u32, _u64, _i64, _f32, _f64 = np.uint32, np.uint64, np.int64, np.float32, np.fl
 def _weight(x, rate): ...
 
 
-@overload(_weight, jit_options={"forceinline": True, **FAST})
+@overload(_weight, jit_options=FAST)
 def _weight_of(x, rate):
     """x to the power of minus the rate, for x from 1 to infinity."""
     largest = np.finfo(np.float32 if x.bitwidth == 32 else np.float64).max

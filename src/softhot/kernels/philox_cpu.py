@@ -39,7 +39,7 @@ def words_of(words, lanes, block, stream, seed):
         one[j], two[j], three[j], four[j] = _philox(start + _u64(j), stream, key_a, key_b)
 
 
-@njit(forceinline=True, **FAST)
+@njit(**FAST)
 def _fine(high, low):
     """An exponential variable, the small ones of a small `high`, from 31 and 32 bits."""
     below = (_f64(high) * 2.0**32 + _f64(low) + 0.5) * 2.0**-63
@@ -51,7 +51,7 @@ def _fine(high, low):
 def exponential(noise, words, more, first, block, lanes, seed): ...
 
 
-@overload(exponential, jit_options={"cache": True, **FAST})
+@overload(exponential, jit_options=FAST)
 def _exponential_of(noise, words, more, first, block, lanes, seed):
     """Fill `noise`, the elements of a block from `first` on."""
 

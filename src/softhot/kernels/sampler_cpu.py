@@ -32,7 +32,7 @@ _TOP = _i32(2**31 - 1)
 # ---- rows ----------------------------------------------------------------------------------------------------------
 
 
-@njit(cache=True, **FAST)
+@njit(**FAST)
 def _perturb(scores, logits, noise):
     for i in range(scores.size):
         scores[i] = logits[i] - log(noise[i])
@@ -41,7 +41,7 @@ def _perturb(scores, logits, noise):
 def _sortable(x): ...
 
 
-@overload(_sortable, jit_options={"forceinline": True, **FAST})
+@overload(_sortable, jit_options=FAST)
 def _sortable_of(x):
     """An integer of the same order, NaN with a positive sign the largest; and back."""
 
@@ -59,7 +59,7 @@ def _sortable_of(x):
 def _unsorted(pattern): ...
 
 
-@overload(_unsorted, jit_options={"forceinline": True, **FAST})
+@overload(_unsorted, jit_options=FAST)
 def _unsorted_of(pattern):
     def single(pattern):
         return bits(_i32(pattern ^ _i32(_i32(pattern >> _i32(31)) & _TOP)))
@@ -70,7 +70,7 @@ def _unsorted_of(pattern):
     return single if pattern == types.int32 else double
 
 
-@njit(forceinline=True, **FAST)
+@njit(**FAST)
 def highest(scores, base, classes):
     """The largest score of a row, or anything if a score is NaN."""
     if classes < _SHORT:
@@ -164,7 +164,7 @@ def _finish(scores, soft, hard, log_soft, rates, classes):
                 log_soft[base + k] = scores[base + k] - shift
 
 
-@njit(forceinline=True, **FAST)
+@njit(**FAST)
 def _part(output, start, stop):
     return output[start:stop] if output.size else output
 
