@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.timing import OURS, Row
-from softhot.lab.drawing import Figure, panels, save
-from softhot.lab.marks import COLOURS, MARKERS
+from softhot.lab.figures.drawing import Figure, panels, save
+from softhot.lab.figures.marks import COLOURS, MARKERS
 
 __all__ = ["costs", "errors", "save_picture", "steps"]
 

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from benchmarks import machine
 from benchmarks.timing import Pace
-from softhot.lab.drawing import PICTURES
+from softhot.lab.figures.drawing import PICTURES
 from softhot.lab.files import make_folder
 
 __all__ = ["RESULTS", "TRIES", "Device", "Out", "Picture", "Quick", "Settings", "Threads", "console", "launch"]

@@ -20,8 +20,8 @@ from benchmarks.settings import RESULTS, Out, Quick, Settings, Threads, console,
 from benchmarks.timing import Call, Row, plain, quartiles, shorten
 from softhot.lab.config import Config
 from softhot.lab.files import write_csv
-from softhot.lab.together import Together
-from softhot.lab.training import Run
+from softhot.lab.study.together import Together
+from softhot.lab.training.loop import Run
 from softhot.problems.data import Binarised
 
 __all__ = ["SEEDS", "main"]

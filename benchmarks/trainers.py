@@ -24,7 +24,7 @@ from benchmarks.timing import OURS, Call
 from softhot.bounds import Objective
 from softhot.estimators import GumbelSoftmax, ReinMax
 from softhot.lab.config import OPTIMISERS
-from softhot.lab.training import objective_of
+from softhot.lab.training.loop import objective_of
 from softhot.problems.vae import CategoricalVAE
 
 __all__ = [

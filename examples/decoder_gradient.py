@@ -8,9 +8,9 @@ and whether it is more than noise. Run: python examples/decoder_gradient.py
 from __future__ import annotations
 
 from softhot.lab.config import Config
-from softhot.lab.gradients import measure, reference
-from softhot.lab.targets import VaeTarget
-from softhot.lab.training import Run, few
+from softhot.lab.gradients.draws import measure, reference
+from softhot.lab.gradients.targets import VaeTarget
+from softhot.lab.training.loop import Run, few
 from softhot.problems.data import load, prepare
 
 TEMPERATURE = 0.5

@@ -11,11 +11,11 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from softhot.lab.archive import read
-from softhot.lab.conclusion import conclude
-from softhot.lab.drawing import save
-from softhot.lab.exhibits import draw
-from softhot.lab.summary import Arm, Spread, distinct, summarise
+from softhot.lab.figures.drawing import save
+from softhot.lab.report.conclusion import conclude
+from softhot.lab.report.exhibits import draw
+from softhot.lab.study.archive import read
+from softhot.lab.study.summary import Arm, Spread, distinct, summarise
 
 PICTURES = ("gap", "sweep", "curves", "encoder")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from softhot.lab.pictures import encoded
+from softhot.lab.training.images import encoded
 
 DISCRETE, RELAXED = "the discrete log-likelihood", "the log-likelihood of the relaxed model"
 COSTS = {"exact": 256, "leave-one-out": 4}

@@ -9,11 +9,11 @@ import torch
 from PIL import Image
 
 from softhot.cli import main
-from softhot.lab.archive import read
 from softhot.lab.config import Config
-from softhot.lab.pictures import encoded
-from softhot.lab.record import run_one, table
-from softhot.lab.single import Session
+from softhot.lab.study.archive import read
+from softhot.lab.study.record import run_one, table
+from softhot.lab.training.images import encoded
+from softhot.lab.training.single import Session
 from tests.studies import STUDY, drawn
 
 TINY = Config(epochs=2, latents=2, classes=2, hidden=(8,), estimator="reinmax")

@@ -177,7 +177,7 @@ def test_optimise_prints_the_same_for_a_program(capsys, tmp_path):
 
 
 def test_control_c_keeps_the_descents_that_are_done(capsys, monkeypatch, tmp_path):
-    from softhot.lab import optimise
+    from softhot.lab.experiments import optimise
 
     descend, made = optimise._descend, []
 
@@ -287,7 +287,7 @@ def test_control_c_is_one_line_and_keeps_what_is_finished(capsys, monkeypatch, t
     def interrupt(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("softhot.lab.single.checkpoint.save", interrupt)
+    monkeypatch.setattr("softhot.lab.training.single.checkpoint.save", interrupt)
     assert main(["train", *TINY, "--out", "run"]) == 130
     assert capsys.readouterr().err.startswith("softhot: stopped; what is finished is kept")
     monkeypatch.undo()

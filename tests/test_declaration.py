@@ -10,14 +10,15 @@ import pytest
 import torch
 
 from softhot.cli import compare, main
-from softhot.lab import declaration, forecast, record, task, training
-from softhot.lab.choice import choose, undecided
-from softhot.lab.conclusion import conclude
 from softhot.lab.config import Config
-from softhot.lab.plan import Grid, Plan, plan
-from softhot.lab.study import finished, open_study
-from softhot.lab.summary import summarise
-from softhot.lab.training import Run
+from softhot.lab.report.conclusion import conclude
+from softhot.lab.study import declaration, forecast, record, task
+from softhot.lab.study.choice import choose, undecided
+from softhot.lab.study.folder import finished, open_study
+from softhot.lab.study.plan import Grid, Plan, plan
+from softhot.lab.study.summary import summarise
+from softhot.lab.training import loop
+from softhot.lab.training.loop import Run
 from softhot.problems.data import load, prepare
 
 TINY = {"latents": 2, "classes": 3, "hidden": [8]}
@@ -208,7 +209,7 @@ class TestBudget:
 
     def test_seconds_end_a_run_after_the_step_that_passes_them(self, images, monkeypatch):
         ticks = itertools.count()
-        monkeypatch.setattr(training.time, "perf_counter", lambda: float(next(ticks)))  # a step takes one second
+        monkeypatch.setattr(loop.time, "perf_counter", lambda: float(next(ticks)))  # a step takes one second
         run = Run(dataclasses.replace(SMALL, epochs=None, budget_seconds=13.5), images)
         first, second = run.epochs()
         assert (first.seconds, second.seconds, run.step) == (12.0, 2.0, 14)
@@ -354,7 +355,7 @@ class TestForecast:
         monkeypatch.setattr(forecast, "_time", lambda work: 0.0)
         monkeypatch.setattr(forecast, "_gradient", lambda run: 10.0)
         ticks = itertools.count()
-        monkeypatch.setattr(training.time, "perf_counter", lambda: float(next(ticks)))  # a step takes one second
+        monkeypatch.setattr(loop.time, "perf_counter", lambda: float(next(ticks)))  # a step takes one second
         (tmp_path / "study.toml").write_text(FILE)
         assert main(["compare", "study.toml", "--dry-run", "--workers", "1"]) == 0
         said = capsys.readouterr().out
@@ -369,7 +370,7 @@ class TestForecast:
         monkeypatch.setattr(forecast, "_time", lambda work: 2.0)
         monkeypatch.setattr(forecast, "_gradient", lambda run: 10.0)
         ticks = itertools.count()
-        monkeypatch.setattr(training.time, "perf_counter", lambda: float(next(ticks)))
+        monkeypatch.setattr(loop.time, "perf_counter", lambda: float(next(ticks)))
         limited = dataclasses.replace(SMALL, epochs=None, budget_seconds=24.0)  # two epochs
         (cost,) = forecast.forecast(Plan((limited,), ()), workers=1)
         assert cost.steps is None

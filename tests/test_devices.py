@@ -18,10 +18,10 @@ from safetensors.torch import load_file
 from torch.nn.utils import parameters_to_vector
 
 from softhot.cli import main
-from softhot.lab import checkpoint
 from softhot.lab.config import Config
-from softhot.lab.devices import Devices, Process
-from softhot.lab.training import Run
+from softhot.lab.training import checkpoint
+from softhot.lab.training.devices import Devices, Process
+from softhot.lab.training.loop import Run
 from softhot.problems.data import load, prepare
 from softhot.testing import assert_mean
 

@@ -11,11 +11,11 @@ import softhot.lab
 from softhot.estimators import LeaveOneOut, QuadraticSurrogate, Rebar, Relax, Relaxation, ScoreFunction, StraightThrough
 from softhot.estimators.score_function import RunningMean
 from softhot.lab.config import Config
-from softhot.lab.diagnosis import label
-from softhot.lab.gradient_figure import along_figure, gradient_figure
-from softhot.lab.places import Grid, along_run, at_checkpoint, at_fresh_weights, at_start
-from softhot.lab.single import Session
-from softhot.lab.training import Run, few
+from softhot.lab.figures.gradients import along_figure, gradient_figure
+from softhot.lab.gradients.diagnosis import label
+from softhot.lab.gradients.places import Grid, along_run, at_checkpoint, at_fresh_weights, at_start
+from softhot.lab.training.loop import Run, few
+from softhot.lab.training.single import Session
 from softhot.problems import PROBLEMS, Polynomial, Problem, Quadratic
 from softhot.problems.data import load, prepare
 
@@ -98,7 +98,7 @@ def test_a_measurement_leaves_model_estimator_and_generator_alone(trained):
     ],
 )
 def test_bad_input_is_refused_before_any_work(trained, estimators, settings, message, monkeypatch):
-    monkeypatch.setattr("softhot.lab.diagnosis.reference", None)
+    monkeypatch.setattr("softhot.lab.gradients.diagnosis.reference", None)
     with pytest.raises(ValueError, match=message) as error:
         softhot.lab.diagnose(*trained, estimators, **settings)
     assert "\n" not in str(error.value)

@@ -22,16 +22,17 @@ import pytest
 from rich.console import Console
 
 from softhot.cli import main, watching
-from softhot.lab import cluster, engine, files, provenance, record, task
+from softhot.lab import files, provenance
 from softhot.lab.config import Config
-from softhot.lab.engine import execute
 from softhot.lab.files import Unwritable
-from softhot.lab.plan import Grid, plan
 from softhot.lab.provenance import Code
-from softhot.lab.record import Trial
-from softhot.lab.study import open_study
-from softhot.lab.task import Progress
-from softhot.lab.unfinished import Unfinished
+from softhot.lab.study import cluster, engine, record, task
+from softhot.lab.study.engine import execute
+from softhot.lab.study.folder import open_study
+from softhot.lab.study.plan import Grid, plan
+from softhot.lab.study.record import Trial
+from softhot.lab.study.task import Progress
+from softhot.lab.study.unfinished import Unfinished
 
 SMALL = Config(hidden=(16,), epochs=1, latents=2, classes=3, estimator="reinmax")
 SOFTHOT = [sys.executable, "-c", "import sys; from softhot.cli import main; sys.exit(main())"]
@@ -407,11 +408,11 @@ def test_bad_options_are_one_line(capsys, arguments, message):
 def test_the_source_of_a_number_is_told_from_what_only_shows_it(tmp_path):
     package = Path(provenance.__file__).parent.parent
     assert all((package / name).is_dir() or (package / f"{name}.py").is_file() for name in provenance._ASIDE)
-    (tmp_path / "lab").mkdir()
+    (tmp_path / "lab" / "report").mkdir(parents=True)
     (tmp_path / "bounds.py").write_text("one")
-    (tmp_path / "lab" / "report.py").write_text("one")
+    (tmp_path / "lab" / "report" / "page.py").write_text("one")
     before = provenance._digest(tmp_path)
-    (tmp_path / "lab" / "report.py").write_text("two")
+    (tmp_path / "lab" / "report" / "page.py").write_text("two")
     assert provenance._digest(tmp_path) == before
     (tmp_path / "bounds.py").write_text("two")
     assert provenance._digest(tmp_path) != before

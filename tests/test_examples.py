@@ -8,8 +8,8 @@ import runpy
 import pytest
 from pages.gallery import EXAMPLES, output
 
-from softhot.lab import declaration
-from softhot.lab.summary import summarise
+from softhot.lab.study import declaration
+from softhot.lab.study.summary import summarise
 from tests import studies
 
 

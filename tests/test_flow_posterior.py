@@ -16,9 +16,9 @@ from softhot.distributions import MixtureOfDiscreteFlows as Mixed
 from softhot.estimators import Exact, GumbelSoftmax, MixtureOfDiscreteFlows, StraightThrough
 from softhot.kl import TERMS, Categorical, Mixture, ProductOfMixtures
 from softhot.lab.config import Config
-from softhot.lab.gradients import measure, reference
-from softhot.lab.targets import VaeTarget
-from softhot.lab.training import Run, evaluate, few
+from softhot.lab.gradients.draws import measure, reference
+from softhot.lab.gradients.targets import VaeTarget
+from softhot.lab.training.loop import Run, evaluate, few
 from softhot.problems.data import load, prepare
 from softhot.problems.vae import CategoricalVAE
 from softhot.testing import assert_mean

@@ -9,10 +9,10 @@ from scipy import stats
 
 from softhot.estimators import Exact, LeaveOneOut, StraightThrough
 from softhot.lab.config import Config
-from softhot.lab.gradients import measure, reference
-from softhot.lab.quality import BLOCKS, Truth, quality
-from softhot.lab.targets import VaeTarget
-from softhot.lab.training import Run
+from softhot.lab.gradients.draws import measure, reference
+from softhot.lab.gradients.quality import BLOCKS, Truth, quality
+from softhot.lab.gradients.targets import VaeTarget
+from softhot.lab.training.loop import Run
 from softhot.problems.data import load, prepare
 
 SMALL = Config(hidden=(16,), epochs=3, latents=2, classes=3)

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from softhot.cli import main
-from softhot.lab import infer
-from softhot.lab.infer import METHODS, Approximation, Plan, execute, marginals, records
-from softhot.lab.infer_figure import infer_figure
+from softhot.lab.experiments import infer
+from softhot.lab.experiments.infer import METHODS, Approximation, Plan, execute, marginals, records
+from softhot.lab.figures.infer import infer_figure
 from tests.test_networks import HOUSE, divergence, every, house
 
 INF = math.inf

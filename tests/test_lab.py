@@ -8,14 +8,15 @@ import torch
 
 from softhot.bounds import Objective
 from softhot.estimators import Exact
-from softhot.lab import archive, checkpoint, engine, plan, study
 from softhot.lab.config import Config
-from softhot.lab.entropies import curves, entropies
-from softhot.lab.gradients import measure, reference
-from softhot.lab.record import run_one
-from softhot.lab.single import Session
-from softhot.lab.targets import VaeTarget
-from softhot.lab.training import Run, evaluate
+from softhot.lab.experiments.entropies import curves, entropies
+from softhot.lab.gradients.draws import measure, reference
+from softhot.lab.gradients.targets import VaeTarget
+from softhot.lab.study import archive, engine, folder, plan
+from softhot.lab.study.record import run_one
+from softhot.lab.training import checkpoint
+from softhot.lab.training.loop import Run, evaluate
+from softhot.lab.training.single import Session
 from softhot.problems.data import load, prepare
 from softhot.testing import assert_mean
 
@@ -291,7 +292,7 @@ class TestStudy:
         about, found = archive.read(tmp_path)
         assert about["planned"] == 2
         assert len(found) == 2
-        study.write_table(tmp_path, found)
+        folder.write_table(tmp_path, found)
         header, *rows = (tmp_path / "records.csv").read_text().splitlines()
         assert len(rows) == 2
         assert {"arm", "elbo", "gap", "encoder_cosine_end", "learning_rate"} <= set(header.split(","))

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from softhot.estimators import ESTIMATORS, Exact, Rebar
+from softhot.lab.experiments.optimise import Descent, Plan, execute, records
+from softhot.lab.figures.optimise import optimise_figure
 from softhot.lab.files import read_json
-from softhot.lab.optimise import Descent, Plan, execute, records
-from softhot.lab.optimise_figure import optimise_figure
 from softhot.problems import PROBLEMS, Polynomial, Quadratic, problem
 
 SHORT = {"steps": 4, "batch_size": 3, "seeds": 2}
@@ -175,7 +175,7 @@ def test_errors(call: Callable[[], object], says: str) -> None:
 
 def test_divergence_is_told_and_broken_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("softhot.lab.optimise._losses", lambda toy, parameters: [1.0, math.nan])
+        patch.setattr("softhot.lab.experiments.optimise._losses", lambda toy, parameters: [1.0, math.nan])
         with pytest.raises(ValueError, match="zgr diverged by step 2; use a smaller learning rate"):
             list(execute(Plan("rebar", ("zgr",), every=2), tmp_path))
     (tmp_path / "losses.json").write_text("{")

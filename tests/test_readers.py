@@ -25,13 +25,14 @@ import torch
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from softhot.lab import archive, checkpoint, declaration
 from softhot.lab.config import Config
 from softhot.lab.files import read_json, write_csv, write_json
-from softhot.lab.record import about
-from softhot.lab.report import render
-from softhot.lab.training import Epoch, Run
-from softhot.lab.unfinished import Unfinished
+from softhot.lab.report.page import render
+from softhot.lab.study import archive, declaration
+from softhot.lab.study.record import about
+from softhot.lab.study.unfinished import Unfinished
+from softhot.lab.training import checkpoint
+from softhot.lab.training.loop import Epoch, Run
 from softhot.problems.bif import parse_bif, read_bif
 from softhot.problems.data import load, prepare
 

@@ -12,11 +12,13 @@ from typing import Any
 
 import pytest
 
-from softhot.lab import conclusion, drawing, exhibits, figures, quality_figures, report, summary
-from softhot.lab.conclusion import conclude, tied
-from softhot.lab.marks import marks
-from softhot.lab.report import render
-from softhot.lab.summary import Spread, distinct, summarise
+import softhot.lab
+from softhot.lab.figures import drawing, outcomes, quality
+from softhot.lab.figures.marks import marks
+from softhot.lab.report import exhibits
+from softhot.lab.report.conclusion import conclude, tied
+from softhot.lab.report.page import render
+from softhot.lab.study.summary import Spread, distinct, summarise
 from tests.studies import DISCRETE, RELAXED, STUDY, arm, drawn, large, mixed, run
 
 VOID = {"meta", "link", "br", "hr", "img", "input", "col"}
@@ -301,11 +303,11 @@ def test_a_large_study() -> None:
     assert len(page.encode()) < 10_000_000
     assert "Drawn are 36 of 120 arms, the best of each estimator among them." in page
     arms = summarise(records)
-    shown = figures.leading(arms, 10)
+    shown = outcomes.leading(arms, 10)
     assert len(shown) == 10
     assert shown == sorted(shown, key=arms.index)
     assert {one.estimator for one in shown} == {one.estimator for one in arms}
-    assert len(figures.leading(arms, 1)) == 4
+    assert len(outcomes.leading(arms, 1)) == 4
 
 
 def test_colours_and_markers_are_by_estimator() -> None:
@@ -323,12 +325,12 @@ def test_colours_and_markers_are_by_estimator() -> None:
 
 def test_a_sweep_is_of_arms_that_differ_in_temperature_alone() -> None:
     arms = summarise(drawn())
-    groups = {name: {one.label for one in group} for name, group in figures.sweeps(arms).items()}
+    groups = {name: {one.label for one in group} for name, group in outcomes.sweeps(arms).items()}
     assert groups == {
         "reinmax + categorical": {"reinmax t=0.5 + categorical", "reinmax t=1 + categorical"},
         "gumbel-softmax + concrete": {"gumbel-softmax t=0.5 + concrete", "gumbel-softmax t=1 + concrete"},
     }
-    figure = figures.sweep(arms, marks(arms))
+    figure = outcomes.sweep(arms, marks(arms))
     lines = {(trace.legendgroup, trace.xaxis): trace for trace in figure.data}
     assert list(lines["gumbel-softmax + concrete", "x"].x) == [0.5, 1.0]
     assert list(lines["gumbel-softmax + concrete", "x"].y) == pytest.approx([-18.65, -19.0])
@@ -339,7 +341,7 @@ def test_the_error_at_equal_cost_falls_to_the_bias() -> None:
     records = arm("reinmax t=1 + x", -1, -2, encoder={"bias": 0.3, "variance": 4.0}, decoder={"bias": 0.0})
     records += arm("leave-one-out + x", -1, -2, encoder={"bias": 0.01, "variance": 4.0})
     arms = summarise(records)
-    found = {(trace.name, trace.xaxis): trace for trace in quality_figures.budget(arms, marks(arms)).data}
+    found = {(trace.name, trace.xaxis): trace for trace in quality.budget(arms, marks(arms)).data}
     biased, fair = found["reinmax t=1 + x", "x"], found["leave-one-out + x", "x"]
     assert (biased.x[0], biased.x[-1], fair.x[0], fair.x[-1]) == (1, 400, 4, 400)
     assert biased.y[0] == pytest.approx(math.sqrt(0.3**2 + 4.0), rel=1e-4)  # five digits are kept
@@ -351,12 +353,12 @@ def test_the_error_at_equal_cost_falls_to_the_bias() -> None:
 def test_choices_change_what_is_drawn() -> None:
     arms = summarise(drawn())
     names = marks(arms)
-    curve = next(trace for trace in figures.curves(arms, names).data if trace.name == "exact + categorical")
+    curve = next(trace for trace in outcomes.curves(arms, names).data if trace.name == "exact + categorical")
     choices = curve.meta["choices"]
     assert choices["epochs"]["x"] == list(curve.x) == [1, 2, 3, 4, 5]
     assert choices["evaluations"]["x"] == [12_000, 24_000, 36_000, 48_000, 60_000]
     assert choices["seconds"]["x"] == pytest.approx([0.6, 1.2, 1.8, 2.4, 3.0])
-    figure = quality_figures.price(arms, names)
+    figure = quality.price(arms, names)
     soft = [trace for trace in figure.data if trace.name == "gumbel-softmax" and trace.yaxis == "y"]
     assert [trace.meta["choices"]["decoder"]["visible"] for trace in soft] == [False, True]
     fair = [trace for trace in figure.data if trace.name == "exact" and trace.yaxis == "y"]
@@ -366,23 +368,23 @@ def test_choices_change_what_is_drawn() -> None:
 
 
 def test_overview_is_one_titled_figure() -> None:
-    figure = figures.overview(mixed())
+    figure = outcomes.overview(mixed())
     assert (figure.layout.width, figure.layout.height) == (1200, 600)
     assert figure.layout.title.text
     assert {trace.xaxis for trace in figure.data} >= {"x", "x2"}
-    assert "best 2 of 7 arms" in json.dumps(figures.overview(mixed(), most=2).to_plotly_json(), default=str)
-    assert figures.overview([]).layout.title.text
+    assert "best 2 of 7 arms" in json.dumps(outcomes.overview(mixed(), most=2).to_plotly_json(), default=str)
+    assert outcomes.overview([]).layout.title.text
 
 
 def test_save_a_page(tmp_path: Path) -> None:
-    drawing.save(figures.overview(mixed()), tmp_path / "overview.html")
+    drawing.save(outcomes.overview(mixed()), tmp_path / "overview.html")
     Elements((tmp_path / "overview.html").read_text(encoding="utf-8"))
     with pytest.raises(ValueError, match="cannot write"):
-        drawing.save(figures.overview(mixed()), tmp_path / "missing" / "overview.html")
+        drawing.save(outcomes.overview(mixed()), tmp_path / "missing" / "overview.html")
 
 
 def test_save_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    figure = figures.overview(mixed())
+    figure = outcomes.overview(mixed())
     monkeypatch.setattr(type(figure), "to_image", lambda self, kind, **_: kind.encode())
     drawing.save(figure, tmp_path / "overview.svg")
     assert (tmp_path / "overview.svg").read_bytes() == b"svg"
@@ -393,7 +395,7 @@ def test_save_without_kaleido(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, s
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("\nKaleido is not here.\nInstall it")
 
-    figure = figures.overview(mixed())
+    figure = outcomes.overview(mixed())
     monkeypatch.setattr(type(figure), "to_image", fail)
     reason = f"cannot write 'overview.{suffix}': Kaleido is not here; .* write overview.html instead"
     with pytest.raises(ValueError, match=reason) as caught:
@@ -405,11 +407,11 @@ def test_save_without_kaleido(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, s
 @pytest.mark.parametrize("name", ["overview.gif", "overview"])
 def test_save_as_something_unknown(tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match=r"use \.html, \.png, \.svg, \.pdf"):
-        drawing.save(figures.overview(mixed()), tmp_path / name)
+        drawing.save(outcomes.overview(mixed()), tmp_path / name)
 
 
 def test_plotly_is_imported_late() -> None:
-    for module in (conclusion, drawing, exhibits, figures, quality_figures, report, summary):
-        assert not re.search(
-            r"^(from|import) plotly", Path(str(module.__file__)).read_text(encoding="utf-8"), re.MULTILINE
-        )
+    sources = list(Path(softhot.lab.__path__[0]).rglob("*.py"))
+    assert len(sources) > 30
+    for path in sources:
+        assert not re.search(r"^(from|import) plotly", path.read_text(encoding="utf-8"), re.MULTILINE), path

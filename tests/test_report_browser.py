@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from softhot.lab.report import render
+from softhot.lab.report.page import render
 from tests.studies import STUDY, drawn, mixed
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")

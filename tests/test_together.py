@@ -9,11 +9,12 @@ from softhot.bounds import incompatible
 from softhot.estimators import ESTIMATORS
 from softhot.kernels.streams import Streams, drawn
 from softhot.kl import TERMS
-from softhot.lab import checkpoint, record
 from softhot.lab.config import Config
-from softhot.lab.record import run_one, run_together
-from softhot.lab.together import MOST, Together, together
-from softhot.lab.training import Run
+from softhot.lab.study import record
+from softhot.lab.study.record import run_one, run_together
+from softhot.lab.study.together import MOST, Together, together
+from softhot.lab.training import checkpoint
+from softhot.lab.training.loop import Run
 from softhot.problems.data import load, prepare
 
 TINY = Config(latents=2, classes=3, hidden=(5,), components=2, batch_size=8, epochs=2, learned_prior=True)

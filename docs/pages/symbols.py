@@ -25,7 +25,12 @@ from pages.docstrings import converted
 __all__ = ["PACKAGES", "Symbol", "definition", "described", "symbols", "undocumented"]
 
 _INTERNAL = {"softhot.cli", "softhot.kernels", "softhot.names"}
-_INNER = {"softhot.distributions.bases", "softhot.lab.quality", "softhot.problems.data", "softhot.problems.vae"}
+_INNER = {
+    "softhot.distributions.bases",
+    "softhot.lab.gradients.quality",
+    "softhot.problems.data",
+    "softhot.problems.vae",
+}
 _TOP = {f"softhot.{module.name}" for module in pkgutil.iter_modules(softhot.__path__)}
 PACKAGES = tuple(sorted(_TOP - _INTERNAL | _INNER))
 """The packages whose symbols are public."""

@@ -17,17 +17,17 @@ from rich.console import Console
 from softhot.cli import options
 from softhot.cli.tables import left_out, print_forecast, print_ranking
 from softhot.cli.watching import watching
-from softhot.lab import archive, declaration
-from softhot.lab.choice import choose, undecided
-from softhot.lab.conclusion import conclude
-from softhot.lab.drawing import save, writable
-from softhot.lab.engine import CHECKPOINT_SECONDS, execute
-from softhot.lab.figures import overview
+from softhot.lab.figures.drawing import save, writable
+from softhot.lab.figures.outcomes import overview
 from softhot.lab.files import write_text
-from softhot.lab.plan import TUNABLE, Plan
-from softhot.lab.report import render
-from softhot.lab.study import write_table
-from softhot.lab.summary import summarise
+from softhot.lab.report.conclusion import conclude
+from softhot.lab.report.page import render
+from softhot.lab.study import archive, declaration
+from softhot.lab.study.choice import choose, undecided
+from softhot.lab.study.engine import CHECKPOINT_SECONDS, execute
+from softhot.lab.study.folder import write_table
+from softhot.lab.study.plan import TUNABLE, Plan
+from softhot.lab.study.summary import summarise
 
 __all__ = ["PANELS", "compare"]
 
@@ -110,9 +110,9 @@ def compare(
 ) -> None:
     """Train every pair of an estimator and a KL term that go together, and report what each really optimised.
 
-    The study is that of the options, or of a TOML file (see softhot.lab.declaration). Of several learning rates one is
-    chosen for each arm, by the validation images. A study that was stopped goes on where it was: run the same command
-    again.
+    The study is that of the options, or of a TOML file (see softhot.lab.study.declaration). Of several learning rates
+    one is chosen for each arm, by the validation images. A study that was stopped goes on where it was: run the same
+    command again.
     """
     if workers is not None and workers < 1:
         raise ValueError(f"--workers {workers} runs nothing; use --workers 1 or more, or leave it out.")

@@ -15,9 +15,9 @@ from rich.text import Text
 
 from softhot.distributions import OneHotCategorical
 from softhot.functional.check import positive
-from softhot.lab.drawing import save, writable
-from softhot.lab.entropies import curves, entropies
-from softhot.lab.entropy_figure import LABELS, entropy_figure
+from softhot.lab.experiments.entropies import curves, entropies
+from softhot.lab.figures.drawing import save, writable
+from softhot.lab.figures.entropies import LABELS, entropy_figure
 
 __all__ = ["entropy"]
 

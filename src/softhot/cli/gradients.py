@@ -19,12 +19,12 @@ from softhot.cli import options
 from softhot.estimators import BASELINES
 from softhot.kl import term as term_of
 from softhot.lab.config import Config
-from softhot.lab.diagnosis import Diagnosis
-from softhot.lab.drawing import save, writable
+from softhot.lab.figures.drawing import save, writable
+from softhot.lab.figures.gradients import along_figure, gradient_figure
 from softhot.lab.files import jsonable, make_folder, write_csv, write_json
-from softhot.lab.gradient_figure import along_figure, gradient_figure
-from softhot.lab.places import Grid, Place, along_run, at_checkpoint, at_fresh_weights, at_start
-from softhot.lab.quality import Quality
+from softhot.lab.gradients.diagnosis import Diagnosis
+from softhot.lab.gradients.places import Grid, Place, along_run, at_checkpoint, at_fresh_weights, at_start
+from softhot.lab.gradients.quality import Quality
 from softhot.problems import PROBLEMS
 
 __all__ = ["gradients"]

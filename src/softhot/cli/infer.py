@@ -12,10 +12,10 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from softhot.cli import options
-from softhot.lab.drawing import save, writable
+from softhot.lab.experiments.infer import METHODS, Approximation, Plan, execute, marginals, records
+from softhot.lab.figures.drawing import save, writable
+from softhot.lab.figures.infer import infer_figure
 from softhot.lab.files import jsonable
-from softhot.lab.infer import METHODS, Approximation, Plan, execute, marginals, records
-from softhot.lab.infer_figure import infer_figure
 
 __all__ = ["infer"]
 

@@ -12,9 +12,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from softhot.cli import options
-from softhot.lab.drawing import save, writable
-from softhot.lab.optimise import Descent, Plan, execute, records
-from softhot.lab.optimise_figure import optimise_figure
+from softhot.lab.experiments.optimise import Descent, Plan, execute, records
+from softhot.lab.figures.drawing import save, writable
+from softhot.lab.figures.optimise import optimise_figure
 from softhot.problems import PROBLEMS, problem
 
 __all__ = ["optimise"]

@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from softhot.lab.archive import read
 from softhot.lab.files import write_text
-from softhot.lab.report import render
+from softhot.lab.report.page import render
+from softhot.lab.study.archive import read
 
 __all__ = ["report"]
 

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from softhot.lab.choice import undecided
-from softhot.lab.conclusion import chosen
-from softhot.lab.forecast import Cost, forecast, seconds
-from softhot.lab.plan import Plan
-from softhot.lab.summary import Arm
+from softhot.lab.report.conclusion import chosen
+from softhot.lab.study.choice import undecided
+from softhot.lab.study.forecast import Cost, forecast, seconds
+from softhot.lab.study.plan import Plan
+from softhot.lab.study.summary import Arm
 
 __all__ = ["left_out", "print_forecast", "print_ranking"]
 

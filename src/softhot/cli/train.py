@@ -12,10 +12,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from softhot.cli import options
 from softhot.lab.config import Config
-from softhot.lab.devices import ACCELERATORS, Devices, Process
-from softhot.lab.single import MINUTES, Session
-from softhot.lab.tensorboard import Events
-from softhot.lab.training import Epoch
+from softhot.lab.training.devices import ACCELERATORS, Devices, Process
+from softhot.lab.training.loop import Epoch
+from softhot.lab.training.single import MINUTES, Session
+from softhot.lab.training.tensorboard import Events
 
 __all__ = ["train"]
 

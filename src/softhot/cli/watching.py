@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from softhot.lab.task import Progress as RunProgress
+from softhot.lab.study.task import Progress as RunProgress
 
 __all__ = ["Watcher", "watching"]
 

@@ -1,5 +1,5 @@
 """Train, measure, compare: a frozen configuration in, records out."""
 
-from softhot.lab.diagnosis import Diagnosis, diagnose
+from softhot.lab.gradients.diagnosis import Diagnosis, diagnose
 
 __all__ = ["Diagnosis", "diagnose"]

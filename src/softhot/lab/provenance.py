@@ -21,11 +21,9 @@ import softhot
 
 __all__ = ["Code"]
 
-_ASIDE = ["cli/", "testing/"]  # what no number depends on
-_ASIDE += [f"lab/{part}" for part in ("archive", "conclusion", "declaration", "drawing", "entropy_figure", "exhibits")]
-_ASIDE += [f"lab/{part}" for part in ("figures", "forecast", "gallery", "gradient_figure", "infer_figure", "marks")]
-_ASIDE += [f"lab/{part}" for part in ("optimise_figure", "pictures", "quality_figures", "ranking", "report", "summary")]
-_ASIDE += ["lab/tensorboard"]
+_ASIDE = ["cli/", "testing/", "lab/figures/", "lab/report/"]  # what no number depends on
+_ASIDE += [f"lab/study/{part}" for part in ("archive", "declaration", "forecast", "summary")]
+_ASIDE += [f"lab/training/{part}" for part in ("images", "tensorboard")]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Many runs: which they are, who carries them out, what is kept of them, and what their records say."""
