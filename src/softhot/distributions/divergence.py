@@ -66,7 +66,7 @@ def _flows(q: MixtureOfDiscreteFlows, p: Any) -> Tensor:
     return -q.entropy() - q.expectation(p.log_prob).to(q.dtype)
 
 
-def _flows_to_independent(q: MixtureOfDiscreteFlows, p: td.Independent[Any]) -> Tensor:
+def _flows_to_independent(q: MixtureOfDiscreteFlows, p: td.Independent) -> Tensor:  # type: ignore[type-arg]  # not generic in torch 2.6
     prior = p.base_dist
     if not isinstance(prior, OneHotCategorical | td.OneHotCategorical):
         raise ValueError(

@@ -218,7 +218,7 @@ class MixtureOfDiscreteFlows(Distribution):
         """The exact variance of each entry."""
         return self.mean * (1 - self.mean)
 
-    def product_of_marginals(self) -> Independent[OneHotCategorical]:
+    def product_of_marginals(self) -> Independent:  # type: ignore[type-arg]  # not generic in torch 2.6
         """The product of the N mixtures of each variable alone: not q, and of no smaller entropy.
 
         Some code scores draws of q by this product. The entropy it then reports is not that of what it draws.
