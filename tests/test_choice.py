@@ -14,6 +14,7 @@ from jaxtyping import TypeCheckError
 from numpy.typing import NDArray
 from scipy import integrate, special, stats
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from softhot.functional import choice_probabilities, choice_slopes, expected_logsumexp, expected_max
 from softhot.functional.choice import EULER
@@ -325,6 +326,20 @@ def test_tables_that_are_kept_belong_to_no_mode(value: Callable[..., Tensor]) ->
     torch.func.hessian(lambda x: value(x, s := next(scale)).sum())(m.detach())  # noqa: F841
     torch.func.grad(lambda x: value(x, 0.522345).sum())(m.detach())
     torch.func.jvp(lambda x: value(x, 0.522345), (m.detach(),), (m.detach(),))
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script`:DeprecationWarning")  # torch's own, on first use
+@pytest.mark.parametrize("shape", [(), (1,), (2,)])
+@every_value
+def test_forward_derivatives_in_the_scale(value: Callable[..., Tensor], shape: tuple[int, ...]) -> None:
+    m, scale = random(2, 4, seed=5), torch.full(shape, 0.7, dtype=torch.float64)
+    found = torch.func.jvp(lambda s: value(m, s), (scale,), (torch.ones_like(scale),))[1]
+    with forward_ad.dual_level():
+        dual = forward_ad.unpack_dual(value(m, forward_ad.make_dual(scale, torch.ones_like(scale)))).tangent
+    expected = torch.autograd.functional.jvp(lambda s: value(m, s), scale, torch.ones_like(scale))[1]
+    assert expected.abs().max() > 1e-3
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(dual, expected)
 
 
 @pytest.mark.usefixtures("unchecked")

@@ -22,7 +22,7 @@ from torch.distributions.relaxed_categorical import ExpRelaxedCategorical
 
 import softhot.distributions as sd
 from softhot.distributions import kl_divergence
-from softhot.functional import relaxed_kl
+from softhot.functional import log_of, log_rest_of, relaxed_kl, straight_through
 from softhot.testing import assert_mean
 
 INF, NAN = math.inf, math.nan
@@ -574,8 +574,24 @@ def test_programs_of_torch_run_unchanged(program: Callable[[ModuleType], Any]) -
 def test_the_density_of_an_own_sample_has_torchs_gradient_in_the_sample(name):
     logits = torch.tensor([0.3, -0.2, 0.1], dtype=torch.float64)
     ours, theirs = (getattr(module, name)(torch.tensor(0.7).double(), logits=logits) for module in (sd, td))
-    z = ours.rsample().requires_grad_()
-    copy = z.detach().clone().requires_grad_()
-    (gradient,) = torch.autograd.grad(ours.log_prob(z).sum(), z)
-    (expected,) = torch.autograd.grad(theirs.log_prob(copy).sum(), copy)
-    torch.testing.assert_close(gradient, expected)
+    for z in (ours.rsample().requires_grad_(), type(ours)(0.7, logits=logits.clone().requires_grad_()).rsample()):
+        copy = z.detach().clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(ours.log_prob(z).sum(), z)
+        (expected,) = torch.autograd.grad(theirs.log_prob(copy).sum(), copy)
+        torch.testing.assert_close(gradient, expected)
+
+
+def test_the_logarithms_of_a_binary_sample_are_kept_to_both_ends():
+    z = sd.RelaxedBernoulli(0.01, logits=torch.tensor([60.0, -60.0, 0.0])).rsample()
+    assert z.tolist()[0] == 1
+    for log, rest in ((log_of(z), log_rest_of(z)), (log_rest_of(z), log_of(z))):
+        assert log.shape == z.shape
+        assert log.isfinite().all()
+        torch.testing.assert_close(torch.logaddexp(log, rest), torch.zeros(3), rtol=0, atol=1e-6)
+
+
+def test_the_probability_of_an_impossible_class_has_no_slope_in_a_sample_without_it():
+    logits = torch.tensor([0.5, -torch.inf, 0.0], requires_grad=True)
+    z = straight_through(logits, generator=torch.Generator().manual_seed(0))
+    value = sd.OneHotCategorical(logits=logits).log_prob(z)
+    assert torch.autograd.grad(value, logits)[0].isfinite().all()

@@ -64,7 +64,8 @@ class OneHotCategorical(Categorical):
         if self._validate_args:
             self._validate_sample(value)
         value, logits = torch.broadcast_tensors(value, self.logits)
-        return torch.where(value == 0, 0.0, value * logits).sum(-1)
+        log_prob: Tensor = (value * logits.masked_fill(value == 0, 0.0)).sum(-1)
+        return log_prob
 
     def entropy(self) -> Float[Tensor, "*batch"]:
         r""":math:`-\sum_k p_k \log p_k`, in nats."""

@@ -27,7 +27,7 @@ from torch.distributions.utils import lazy_property
 from softhot.distributions.parameters import Temperate, begin, log_simplex, simplex
 from softhot.functional.check import positive
 from softhot.functional.choice import EULER, expected_max
-from softhot.functional.log_space import log_of, remember_log
+from softhot.functional.log_space import log_of, log_rest_of, remember_log
 from softhot.functional.relaxed import relaxed_entropy, relaxed_log_prob, relaxed_mean, relaxed_variance
 from softhot.functional.sampling import gumbel_log_softmax, relaxed_sample
 from softhot.kernels.temper import tempered
@@ -275,7 +275,7 @@ class RelaxedBernoulli(Distribution):
     ) -> Float[Tensor, "*sample_batch"]:
         """Draws of shape (*sample_shape, *batch), differentiable in logits and temperature."""
         pair = self.two_classes().rsample(sample_shape, generator=generator)
-        return remember_log(pair[..., 0], log_of(pair))
+        return remember_log(pair[..., 0], *log_of(pair).unbind(-1))
 
     def sample(
         self, sample_shape: Any = (), *, generator: torch.Generator | None = None
@@ -288,9 +288,7 @@ class RelaxedBernoulli(Distribution):
         """The log-density on the unit interval."""
         if self._validate_args:
             self._validate_sample(value)
-        fresh = value.is_leaf and value.requires_grad  # a gradient to the value itself is wanted
-        known = value.log() if fresh else log_of(value)
-        pair = known if known.dim() > value.dim() else torch.stack([known, torch.log1p(-value)], -1)
+        pair = torch.stack([log_of(value), log_rest_of(value)], -1)
         two = self.two_classes()
         return relaxed_log_prob(pair, two.logits, self.temperature).to(value.dtype)
 

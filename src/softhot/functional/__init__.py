@@ -3,7 +3,7 @@
 from softhot.functional.choice import choice_probabilities, choice_slopes, expected_logsumexp, expected_max
 from softhot.functional.conditional import with_conditional_gradient
 from softhot.functional.gaussian import gaussian_means, gaussian_sample
-from softhot.functional.log_space import log_of, remember_log
+from softhot.functional.log_space import log_of, log_rest_of, remember_log
 from softhot.functional.mass import log_mass
 from softhot.functional.mixing import uniform_mix
 from softhot.functional.reduction import reduce_kl
@@ -40,6 +40,7 @@ __all__ = [
     "gumbel_softmax",
     "log_mass",
     "log_of",
+    "log_rest_of",
     "one_hot_sample",
     "perplexity",
     "reduce_kl",

@@ -4,7 +4,8 @@ At a low temperature most entries of a relaxed one-hot sample underflow to zero,
 of their logarithms, can no longer be computed from it. Whoever draws a relaxed sample therefore leaves its logarithm
 here; it is found again by the identity of the tensor, and goes when the tensor goes. The sample stays a plain tensor.
 A slice, a copy or a detached view of it is another tensor, and its logarithm is computed from it, and so it is inside
-torch.compile: keep samples in log space (ExpRelaxedOneHotCategorical) where that matters.
+torch.compile: keep samples in log space (ExpRelaxedOneHotCategorical) where that matters. A sample that is changed in
+place has lost its logarithm, but not in inference mode, where torch does not count changes.
 """
 
 from __future__ import annotations
@@ -17,16 +18,16 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from softhot.kernels.routes import needs_gradient, route
 
-__all__ = ["log_of", "remember_log"]
+__all__ = ["log_of", "log_rest_of", "remember_log"]
 
 _KEPT = WeakTensorKeyDictionary()
 _UNDERFLOW = 1e-30
 
 
-def remember_log(sample: Tensor, log_sample: Tensor) -> Tensor:
-    """Keep the logarithm of a sample for as long as the sample lives; returns the sample."""
+def remember_log(sample: Tensor, log_sample: Tensor, log_rest: Tensor | None = None) -> Tensor:
+    """Keep the logarithm of a sample, and that of 1 - sample, for as long as the sample lives; returns the sample."""
     if not torch.compiler.is_compiling():
-        _KEPT[sample] = (_version(sample), log_sample)
+        _KEPT[sample] = (_version(sample), log_sample, log_rest)
     return sample
 
 
@@ -39,11 +40,27 @@ def log_of(sample: Tensor) -> Tensor:
         >>> softhot.functional.log_of(q.rsample()).isfinite().all()
         tensor(True)
     """
-    found: tuple[int, Tensor] | None = None if torch.compiler.is_compiling() else _KEPT.get(sample, None)
-    if found is None or found[0] != _version(sample):
-        return sample.log()
-    log_sample = found[1]
-    if sample.shape != log_sample.shape or not needs_gradient(sample):
+    log_sample, _ = _found(sample)
+    return sample.log() if log_sample is None else _through(sample, log_sample)
+
+
+def log_rest_of(sample: Tensor) -> Tensor:
+    """The logarithm of 1 - sample: the one that was kept with it, otherwise log1p(-sample)."""
+    _, log_rest = _found(sample)
+    return torch.log1p(-sample) if log_rest is None else _through(1 - sample, log_rest)
+
+
+def _found(sample: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    """What was kept of a sample that has not been changed since."""
+    if torch.compiler.is_compiling():
+        return None, None
+    version, log_sample, log_rest = _KEPT.get(sample, (None, None, None))
+    return (log_sample, log_rest) if version == _version(sample) else (None, None)
+
+
+def _through(sample: Tensor, log_sample: Tensor) -> Tensor:
+    """The logarithm that was kept, differentiable in the sample."""
+    if not needs_gradient(sample):
         return log_sample
     if route(sample, log_sample) == "direct":
         kept: Tensor = _Kept.apply(sample, log_sample)  # type: ignore[no-untyped-call]

@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from softhot.kernels.constants import kept
+from softhot.kernels.routes import constant
 
 __all__ = ["NOISES", "Grid", "Noise", "Table", "tabulate"]
 
@@ -137,7 +138,7 @@ def tabulate(noise: Noise, scale: float | Tensor, grid: Grid, device: torch.devi
 
     Differentiable in `scale`. A scale given as a number is tabulated once and kept.
     """
-    if isinstance(scale, Tensor) and scale.numel() == 1 and scale.device.type == "cpu" and not scale.requires_grad:
+    if isinstance(scale, Tensor) and constant(scale):
         scale = scale.item()
     if not isinstance(scale, Tensor):
         return Table(*(part.to(device) for part in _tabulate_number(noise, float(scale), grid)))

@@ -25,8 +25,8 @@ from torch._functorch.pyfunctorch import temporarily_pop_interpreter_stack
 from torch.autograd import forward_ad
 from torch.nn import Parameter
 
-__all__ = ["FULL", "again", "at_once", "beside", "compiled", "front", "mapped", "needs_gradient", "operator", "repeats"]
-__all__ += ["route", "rows_beside", "unseen"]
+__all__ = ["FULL", "again", "at_once", "beside", "compiled", "constant", "front", "mapped", "needs_gradient"]
+__all__ += ["operator", "repeats", "route", "rows_beside", "unseen"]
 
 Route = Literal["direct", "operator", "reference"]
 FULL = (torch.float32, torch.float64)  # what kernels compute in
@@ -80,7 +80,9 @@ def again(
         outputs = reference(*inputs)
         outputs = (outputs,) if isinstance(outputs, Tensor) else outputs[: len(gradients)]
         wanted = [x for x, moves in zip(inputs, moving, strict=True) if moves]
-        found = iter(torch.autograd.grad(outputs, wanted, gradients, create_graph=create))
+        given = [h for x, h in zip(outputs, gradients, strict=True) if x.requires_grad]
+        outputs = tuple(x for x in outputs if x.requires_grad)  # a sum of locations does not move with the scale
+        found = iter(torch.autograd.grad(outputs, wanted, given, create_graph=create))
     return tuple(next(found) if moves else None for moves in moving)
 
 
@@ -147,6 +149,13 @@ def unseen(x: Tensor) -> bool:
     return False
 
 
+def constant(x: Tensor) -> bool:
+    """Whether a tensor is one number that can be looked at, and no derivative in it is taken, of any kind."""
+    if torch.compiler.is_compiling() or x.numel() != 1 or not x.is_cpu or x.requires_grad:
+        return False
+    return not is_functorch_wrapped_tensor(x) and (forward_ad._current_level < 0 or _tangent(x) is None)
+
+
 def front(info: Any, dim: int | None, x: Tensor) -> Tensor:
     """An argument of a mapped operator with the new dimension in front."""
     return _front(info.batch_size, dim, x)
@@ -163,6 +172,10 @@ def beside(dim: int | None, temperature: Tensor, scores: Tensor, scores_dim: int
     moved = temperature.movedim(dim, 0)
     rank = scores.dim() - 1 + (scores_dim is None)
     return moved.reshape(moved.shape[0], *(1,) * (rank - moved.dim()), *moved.shape[1:])
+
+
+def _tangent(x: Tensor) -> Tensor | None:
+    return forward_ad.unpack_dual(x).tangent  # type: ignore[no-any-return]
 
 
 def _differentiated() -> bool:
