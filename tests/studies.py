@@ -13,7 +13,6 @@ DISCRETE, RELAXED = "the discrete log-likelihood", "the log-likelihood of the re
 COSTS = {"exact": 256, "leave-one-out": 4}
 STUDY: dict[str, Any] = {
     "command": "softhot compare --seeds 3",
-    "created": "2026-01-02T03:04:05",
     "version": "0.1.0",
     "torch": "2.13.0",
     "python": "3.12.3",

@@ -84,7 +84,7 @@ def test_a_single_run_is_read(tmp_path, whole):
     scores = session.train()
     about, (record,) = read(tmp_path)
     assert about == {}
-    for name in ("arm", "estimator", "term", "bounds", "elbo", "objective", "gap", "valid_elbo", "evaluations"):
+    for name in ("arm", "estimator", "term", "data", "bounds", "elbo", "objective", "gap", "valid_elbo", "evaluations"):
         assert record[name] == whole[name], name
     assert record["elbo"] == scores.elbo
     assert [row["valid_elbo"] for row in record["curve"]] == [row["valid_elbo"] for row in whole["curve"]]

@@ -128,6 +128,8 @@ def test_gradients_of_a_checkpoint_and_along_its_run(capsys, tmp_path):
     assert {**last, "seconds": 0} | {key: 0 for key in last if "seconds" in key} == {**along[-1], "seconds": 0} | {
         key: 0 for key in last if "seconds" in key
     }
+    assert main([*common, "--checkpoint", "run/checkpoints/00001.safetensors"]) == 0
+    assert {path.name for path in (tmp_path / "results").iterdir()} == {"gradients-run", "gradients-run-00001"}
 
 
 def test_compare_writes_a_table_and_a_report_and_goes_on(capsys, tmp_path):

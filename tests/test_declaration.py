@@ -312,7 +312,7 @@ def test_compare_chooses_reports_and_goes_on(capsys, monkeypatch, tmp_path):
     folder = tmp_path / "results/study"
     assert (folder / "study.toml").read_text() == text
     about = json.loads((folder / "study.json").read_text())
-    assert (about["title"], about["declaration"], about["planned"]) == ("two", "study.toml", 2)
+    assert (about["title"], about["planned"]) == ("two", 2)
     assert about["choices"][0]["chosen"] == {"learning_rate": 0.01}
     rates = {
         kind: sorted(json.loads(path.read_text())["config"]["learning_rate"] for path in (folder / kind).glob("*.json"))

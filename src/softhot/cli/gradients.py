@@ -23,7 +23,7 @@ from softhot.lab.figures.drawing import save, writable
 from softhot.lab.figures.gradients import along_figure, gradient_figure
 from softhot.lab.files import jsonable, make_folder, write_csv, write_json
 from softhot.lab.gradients.diagnosis import Diagnosis
-from softhot.lab.gradients.places import Grid, Place, along_run, at_checkpoint, at_fresh_weights, at_start
+from softhot.lab.gradients.places import Grid, Place, along_run, at_checkpoint, at_fresh_weights, at_start, name_of
 from softhot.lab.gradients.quality import Quality
 from softhot.problems import PROBLEMS
 
@@ -91,7 +91,7 @@ def gradients(
     if problem is not None:
         what, places = problem, iter([at_start(problem, seed)])
     elif checkpoint is not None:
-        what, places = checkpoint.stem, iter([at_checkpoint(checkpoint, images, kl)])
+        what, places = name_of(checkpoint), iter([at_checkpoint(checkpoint, images, kl)])
     elif run is not None:
         what, places = run.name, along_run(run, images, kl)
     else:

@@ -69,10 +69,11 @@ class MixtureOfDiscreteFlows(Estimator):
     def __call__(
         self, f: Integrand, logits: Float[Tensor, "*batch B N K"], *, generator: torch.Generator | None = None
     ) -> Float[Tensor, "*batch"]:
-        if logits.dim() < 3 or logits.shape[-3] != self.components:
+        found = logits.shape[-3] if logits.dim() > 2 else 1
+        if logits.dim() < 3 or found != self.components:
             raise ValueError(
                 f"logits of shape {tuple(logits.shape)} are not those of {self.components} components; "
-                f"use logits of shape (*batch, {self.components}, N, K), or components={logits.shape[-3:-2] or 1}."
+                f"use logits of shape (*batch, {self.components}, N, K), or components={found}."
             )
         return Mixture.of_deltas(logits, self.temperature).expectation(f)
 

@@ -54,4 +54,5 @@ class StraightThroughGumbelSoftmax(Pathwise):
             positive("backward_temperature", self.backward_temperature, torch.Size())
 
     def draw(self, logits: Tensor, generator: torch.Generator | None) -> Tensor:
-        return gumbel_softmax(logits, self.backward_temperature or self.temperature, hard=True, generator=generator)
+        temperature = self.temperature if self.backward_temperature is None else self.backward_temperature
+        return gumbel_softmax(logits, temperature, hard=True, generator=generator)

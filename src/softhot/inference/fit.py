@@ -34,7 +34,7 @@ class Fit:
         elbo: its ELBO, in nats.
         error: the standard error of that; zero where it is a sum.
         history: the ELBO as it went: after each component, or after each step.
-        evaluations: of the target, at one configuration each.
+        evaluations: of the target while it was fitted, at one configuration each.
         proven: whether no mixture of this kind has a larger ELBO.
     """
 

@@ -16,7 +16,7 @@ Reference:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -58,7 +58,6 @@ def mean_field(
     *,
     sweeps: int = 1000,
     generator: torch.Generator | None = None,
-    watch: Callable[[int], None] = lambda sweep: None,
 ) -> MeanField:
     """The best of several ascents, all at once.
 
@@ -68,7 +67,6 @@ def mean_field(
         starts: classes of possible configurations, such as those of :func:`softhot.inference.likeliest`.
         sweeps: the most passes through all variables; fewer if nothing changes any more.
         generator: the source of randomness of the order of variables; torch's default generator if not given.
-        watch: called with the number of each sweep done, from 1.
 
     Raises:
         ValueError: If there is no start or sweep, or no start is possible.
@@ -85,13 +83,12 @@ def mean_field(
     if sweeps < 1 or not len(starts):
         raise ValueError(f"sweeps={sweeps} from {len(starts)} starts lead nowhere; use at least one of each.")
     q = one_hot(starts, classes).double()
-    evaluations = len(q)
-    q = q[log_joint(q) > -math.inf]
+    evaluations, elbos = len(q), log_joint(q)  # a single configuration has no entropy
+    q, elbos = q[elbos > -math.inf], elbos[elbos > -math.inf]
     if not len(q):
         raise ValueError(f"none of {len(starts)} starts is possible; use those of likeliest(...).classes.")
     padding = torch.arange(classes) >= own[:, None]
-    elbos = _elbo(log_joint, q)
-    for sweep in range(1, sweeps + 1):
+    for _ in range(sweeps):
         for n in torch.randperm(latents, generator=generator).tolist():
             size = int(own[n])
             each = q[:, None].repeat(1, size, 1, 1)
@@ -101,7 +98,6 @@ def mean_field(
             q[:, n, :size] = value.softmax(-1)
         before, elbos = elbos, _elbo(log_joint, q)
         evaluations += len(q)
-        watch(sweep)
         if ((elbos - before) <= TOLERANCE * elbos.abs().clamp(min=1.0)).all():
             break
     best = int(elbos.argmax())

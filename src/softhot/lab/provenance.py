@@ -21,9 +21,10 @@ import softhot
 
 __all__ = ["Code"]
 
-_ASIDE = ["cli/", "testing/", "lab/figures/", "lab/report/"]  # what no number depends on
+_ASIDE = ["cli/", "inference/", "testing/"]  # what no number of a study depends on
+_ASIDE += [f"lab/{part}" for part in ("experiments/", "figures/", "report/", "gradients/diagnosis", "gradients/places")]
 _ASIDE += [f"lab/study/{part}" for part in ("archive", "declaration", "forecast", "summary")]
-_ASIDE += [f"lab/training/{part}" for part in ("images", "tensorboard")]
+_ASIDE += [f"lab/training/{part}" for part in ("images", "single", "tensorboard")]
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,11 @@ from softhot.lab.gradients.diagnosis import Diagnosis, admitted, diagnose_target
 from softhot.lab.gradients.targets import ProblemTarget, Target, VaeTarget
 from softhot.lab.training import checkpoint
 from softhot.lab.training.loop import Run, few
-from softhot.lab.training.single import stages
+from softhot.lab.training.single import KEPT, stages
 from softhot.problems import problem
 from softhot.problems.data import load, prepare
 
-__all__ = ["Grid", "Place", "along_run", "at_checkpoint", "at_fresh_weights", "at_start"]
+__all__ = ["Grid", "Place", "along_run", "at_checkpoint", "at_fresh_weights", "at_start", "name_of"]
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,13 @@ def at_fresh_weights(config: Config, images: int, kl: Term | None = None) -> Pla
 def at_checkpoint(path: Path, images: int, kl: Term | None = None) -> Place:
     """The weights of a checkpoint, or of the last one in a folder, and the run's own KL term if not given another."""
     return _of_run(checkpoint.load(path / "checkpoint.safetensors" if path.is_dir() else path), images, kl)
+
+
+def name_of(path: Path) -> str:
+    """The name of the run that a checkpoint is of, with the checkpoint's own where it is one of several."""
+    path = path.resolve()
+    run = path if path.is_dir() else path.parent.parent if path.parent.name == KEPT else path.parent
+    return run.name if path.stem in (run.stem, "checkpoint") else f"{run.name}-{path.stem}"
 
 
 def along_run(folder: Path, images: int, kl: Term | None = None) -> Iterator[Place]:

@@ -110,8 +110,7 @@ def _setup(study: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> st
     parts = [_code(name, str(text)) for name, text in made.items() if text]
     versions = [f"{name} {study[name]}" for name in ("torch", "python") if study.get(name)]
     written = [f"softhot {study['version']}"] if study.get("version") else []
-    when = [f"created {study['created']}"] if study.get("created") else []
-    if known := [*written, *versions, *when]:
+    if known := [*written, *versions]:
         parts.append(f"<p>{html.escape(', '.join(known))}</p>")
     names = list(dict.fromkeys(name for record in records for name in record.get("config") or ()))
     values = ((html.escape(name), html.escape(", ".join(_values(records, "config", name)))) for name in names)

@@ -99,9 +99,9 @@ def _single(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{str(folder / 'scores.json')!r} does not hold the scores of a run.")
     objective, elbo = scores.get("objective"), scores.get("elbo")
     return {
+        "data": config.data,
         **scores,
         **about(config),
-        "data": f"{config.data}, binarised: {config.binarise}",
         "gap": objective - elbo if isinstance(objective, float) and isinstance(elbo, float) else None,
         "valid_elbo": curve[-1]["valid_elbo"] if curve else None,
         "seconds": math.fsum(row["seconds"] for row in curve),

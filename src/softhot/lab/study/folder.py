@@ -56,7 +56,6 @@ def open_study(study: Plan, folder: Path, *, command: str) -> Iterator[str]:
             "key": key,
             "title": study.title,
             "command": command,
-            "declaration": None if study.declaration is None else DECLARATION,
             **Code.here().to_json(),
             "python": platform.python_version(),
             "planned": len(study.runs),

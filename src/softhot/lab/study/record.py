@@ -23,6 +23,7 @@ from softhot.lab.training import checkpoint
 from softhot.lab.training.images import encoded, prior_samples, reconstructions
 from softhot.lab.training.loop import Epoch, Run, evaluate, few
 from softhot.problems.data import Binarised, ImageData, load, prepare
+from softhot.problems.data.binarise import described
 
 __all__ = ["Trial", "about", "images_of", "records_of", "run_one", "run_together", "score_candidate", "table"]
 
@@ -78,7 +79,7 @@ class Trial:
             "id": config.id,
             **Code.here().to_json(),
             **about(config),
-            "data": f"{self.data.name}, {_pixels(self.data, config.binarise)}; {self.data.source}",
+            "data": described(self.data, config.binarise),
             "length": config.length,
             "steps": run.step,
             **({} if self.start is None else self._scores(*self.start, end)),
@@ -197,9 +198,3 @@ def images_of(name: str, mode: str) -> tuple[ImageData, Binarised]:
     """A data set, and its images ready for training."""
     data = load(name)
     return data, prepare(data, mode)
-
-
-def _pixels(data: ImageData, mode: str) -> str:
-    if data.binary:
-        return "binary as it is"
-    return "grey: cross-entropies, not log-likelihoods" if mode == "none" else f"binarised: {mode}"

@@ -54,17 +54,15 @@ class Spread:
 class Gradient:
     """The quality of a gradient; see :mod:`softhot.lab.gradients.quality`.
 
-    The standard errors are those within a run: the root of their mean square over the seeds.
+    The standard error is that within a run: the root of its mean square over the seeds.
     """
 
     bias: Spread
     variance: Spread
     cosine: Spread
     cosine_of_mean: Spread
-    snr: Spread
     bias_se: float
     bias_z: Spread
-    cosine_se: float
 
     @property
     def unbiased(self) -> bool:
@@ -211,10 +209,8 @@ def _gradient(runs: list[Mapping[str, Any]], *path: str) -> Gradient:
         variance=_spread(runs, *path, "variance"),
         cosine=_spread(runs, *path, "cosine"),
         cosine_of_mean=_spread(runs, *path, "cosine_of_mean"),
-        snr=_spread(runs, *path, "snr"),
         bias_se=_root_mean_square(_number(run, *path, "bias_se") for run in runs),
         bias_z=_spread(runs, *path, "bias_z"),
-        cosine_se=_root_mean_square(_number(run, *path, "cosine_se") for run in runs),
     )
 
 

@@ -21,6 +21,7 @@ from softhot.lab.training.devices import Process
 from softhot.lab.training.images import prior_samples, reconstructions, save_grid
 from softhot.lab.training.loop import Epoch, Run, Scores, evaluate, few
 from softhot.problems.data import load, prepare
+from softhot.problems.data.binarise import described
 
 __all__ = ["KEPT", "MINUTES", "Session", "stages"]
 
@@ -37,12 +38,14 @@ class Session:
         run: the model in training.
         rows: the epochs done, as rows of the table.
         shape: (height, width) of the images.
+        data: what the images are, in words.
     """
 
     folder: Path
     run: Run
     rows: list[dict[str, Any]]
     shape: tuple[int, int]
+    data: str
 
     @classmethod
     def start(cls, config: Config, folder: Path, *, resume: bool = False, process: Process | None = None) -> Session:
@@ -63,7 +66,9 @@ class Session:
         if kept and not resume:
             raise ValueError(f"{str(folder)!r} already holds a run; use --resume to go on, or another --out.")
         data = load(config.data)
-        session = cls(folder, Run(config, prepare(data, config.binarise)), [], data.shape)
+        session = cls(
+            folder, Run(config, prepare(data, config.binarise)), [], data.shape, described(data, config.binarise)
+        )
         if process is not None:
             process.take(session.run)
         if resume and not session.checkpoint.exists() and read_json(folder / "config.json") != config.to_json():
@@ -119,11 +124,10 @@ class Session:
                 kept = make_folder(self.folder / KEPT) / f"{epoch.epoch:05}.safetensors"
                 checkpoint.save(self.run, kept)
             watch(epoch)
-        model, test, config = self.run.model, self.run.images.test, self.run.config
+        model, test = self.run.model, self.run.images.test
         scores = evaluate(self.run, test)
         model.cpu()  # pictures are drawn there
-        about = {"data": config.data, "binarise": config.binarise}
-        write_json(self.folder / "scores.json", {**dataclasses.asdict(scores), **about})
+        write_json(self.folder / "scores.json", {**dataclasses.asdict(scores), "data": self.data})
         save_grid(self.folder / "reconstructions.png", reconstructions(model, few(test, 10)), self.shape)
         save_grid(self.folder / "samples.png", prior_samples(model, 5, 10), self.shape)
         return scores

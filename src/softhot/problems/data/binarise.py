@@ -59,6 +59,13 @@ class Binarised:
         return torch.bernoulli(self.train, generator=generator) if self.redraw else self.train
 
 
+def described(data: ImageData, mode: str) -> str:
+    """A data set in one of the ``MODES``, in words: its name, what became of its pixels, and where it is from."""
+    grey = "grey: cross-entropies, not log-likelihoods"
+    pixels = "binary as it is" if data.binary else grey if mode == "none" else f"binarised: {mode}"
+    return f"{data.name}, {pixels}; {data.source}"
+
+
 def prepare(data: ImageData, mode: str) -> Binarised:
     """The images of a data set in one of the ``MODES``.
 
