@@ -5,8 +5,7 @@ import math
 import pytest
 import torch
 
-from softhot.distributions import categorical_kl
-from softhot.functional import perplexity, reduce_kl, uniform_mix, usage
+from softhot.functional import categorical_kl, perplexity, reduce_kl, uniform_mix, usage
 
 
 class TestUniformMix:

@@ -16,8 +16,8 @@ from test_choice import by_quadrature, close, random
 from torch import Tensor
 from torch.distributions import RelaxedOneHotCategorical as TorchRelaxed
 
-from softhot.distributions import categorical_kl
 from softhot.functional import (
+    categorical_kl,
     choice_probabilities,
     expected_logsumexp,
     expected_max,

@@ -21,6 +21,7 @@ import softhot.functional as sf
 from softhot.kernels.choice_reference import EULER, Choice
 from softhot.kernels.density import log_density_reference
 from softhot.kernels.divergence import divergence
+from softhot.kl import TERMS
 
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32, "float64": torch.float64}
 PRECISION = 1e-7  # of exact values that are not wanted in float64
@@ -228,7 +229,7 @@ def test_what_training_loops_need(problem: Problem, weight: float) -> None:
     assert mass.isfinite().all()
     assert (mass <= 0).all()
     gradients(mass, logits)
-    kl = sd.categorical_kl(logits, problem.prior)
+    kl = sf.categorical_kl(logits, problem.prior)
     assert kl.isfinite().all()
     gradients(kl, logits, problem.prior)
     if kl.dim() and kl.numel():
@@ -240,6 +241,21 @@ def test_what_training_loops_need(problem: Problem, weight: float) -> None:
         effective = sf.perplexity(logits.detach().softmax(-1))
         eps = 8 * classes * torch.finfo(logits.dtype).eps
         assert ((effective >= 1 - eps) & (effective <= classes + classes * eps)).all()
+
+
+# ---- KL terms; estimators have their certificate
+
+
+@pytest.mark.parametrize("name", [name for name, term in TERMS.items() if not term.mixture])
+@bulk
+@given(problem=problems(WIDE))
+def test_terms(name: str, problem: Problem) -> None:
+    logits, prior, t = problem.logits, problem.prior, problem.temperature
+    value = TERMS[name](logits, prior, t, generator=problem.generator())
+    assert value.shape == logits.shape[:-1]
+    assert value.isfinite().all()
+    for slopes in gradients(value, logits, prior, t)[:2]:
+        assert not slopes[~problem.possible].any()
 
 
 # ---- distributions
@@ -291,17 +307,21 @@ LOGITS: dict[str, Callable[[Tensor], Any]] = {
     "expected_max": sf.expected_max,
     "gaussian_means": sf.gaussian_means,
     "gaussian_sample": sf.gaussian_sample,
+    "gumbel_log_softmax": sf.gumbel_log_softmax,
     "log_mass": lambda x: sf.log_mass(torch.ones(3), x),
+    "one_hot_sample": sf.one_hot_sample,
     "perplexity": sf.perplexity,
     "relaxed_entropy": lambda x: sf.relaxed_entropy(x, 1.0),
     "relaxed_kl": lambda x: sf.relaxed_kl(x, 1.0, torch.zeros(3), 1.0),
     "relaxed_kl of the prior": lambda x: sf.relaxed_kl(torch.zeros(3), 1.0, x, 1.0),
     "relaxed_log_prob": lambda x: sf.relaxed_log_prob(x, torch.zeros(3), 1.0),
+    "relaxed_sample": sf.relaxed_sample,
     "relaxed_mean": lambda x: sf.relaxed_mean(x, 1.0),
     "relaxed_variance": lambda x: sf.relaxed_variance(x, 1.0),
     "uniform_mix": sf.uniform_mix,
     "usage": sf.usage,
-    "categorical_kl": lambda x: sd.categorical_kl(x, torch.zeros(3)),
+    "categorical_kl": lambda x: sf.categorical_kl(x, torch.zeros(3)),
+    "reduce_kl": lambda x: sf.reduce_kl(x, "mean"),
     "OneHotCategorical": lambda x: sd.OneHotCategorical(logits=x),
 }
 
@@ -316,6 +336,24 @@ def test_what_are_no_logits(call: Callable[[Tensor], Any]) -> None:
     for logits in (*bad, torch.tensor(0.0)):
         with pytest.raises(ValueError, match="use ") as error:
             call(logits)
+        assert "\n" not in str(error.value)
+
+
+PAIRS: dict[str, Callable[[Tensor, Tensor], Any]] = {
+    "categorical_kl": sf.categorical_kl,
+    "log_mass": sf.log_mass,
+    "relaxed_kl": lambda q, p: sf.relaxed_kl(q, 1.0, p, 1.0),
+    "relaxed_log_prob": lambda log_z, logits: sf.relaxed_log_prob(log_z, logits, 1.0),
+    **{name: lambda q, p, term=term: term(q, p, 1.0) for name, term in TERMS.items()},
+}
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("call", PAIRS.values(), ids=PAIRS.keys())
+def test_logits_of_other_classes_or_batches(call: Callable[[Tensor, Tensor], Any]) -> None:
+    for one, other in (((2, 3), (2, 4)), ((2, 3), (2, 1)), ((2, 3), (4, 3))):
+        with pytest.raises(ValueError, match="use ") as error:
+            call(torch.zeros(one), torch.zeros(other))
         assert "\n" not in str(error.value)
 
 

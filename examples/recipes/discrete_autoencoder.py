@@ -9,8 +9,7 @@ to the uniform law. How many are in use is the perplexity.
 import torch
 from torch import nn
 
-from softhot.distributions import categorical_kl
-from softhot.functional import perplexity, reduce_kl, straight_through
+from softhot.functional import categorical_kl, perplexity, reduce_kl, straight_through
 from softhot.problems.data import load, prepare
 
 LATENTS, CLASSES, WIDTH, STEPS = 8, 16, 8, 500

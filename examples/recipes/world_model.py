@@ -13,8 +13,7 @@ Reference:
 import torch
 from torch import nn
 
-from softhot.distributions import categorical_kl
-from softhot.functional import perplexity, reduce_kl, straight_through, uniform_mix
+from softhot.functional import categorical_kl, perplexity, reduce_kl, straight_through, uniform_mix
 
 PLACES, LATENTS, CLASSES, HIDDEN, LENGTH, SEEN, STEPS = 8, 8, 8, 64, 8, 3, 250
 

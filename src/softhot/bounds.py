@@ -21,11 +21,11 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Independent
 
-from softhot.distributions import MixtureOfDiscreteFlows, OneHotCategorical, categorical_kl, kl_divergence
+from softhot.distributions import MixtureOfDiscreteFlows, OneHotCategorical, kl_divergence
 from softhot.estimators import Estimator, Exact, Integrand, InvertibleGaussian, configurations
-from softhot.functional import one_hot_sample
+from softhot.functional import categorical_kl, log_mass, one_hot_sample
 from softhot.kernels.routes import unseen
-from softhot.kl import Categorical, Gaussian, Term, log_mass
+from softhot.kl import Categorical, Gaussian, Term
 
 __all__ = ["Objective", "Posterior", "elbo", "elbo_and_iwae", "incompatible", "iwae", "log_marginal"]
 

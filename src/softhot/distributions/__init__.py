@@ -2,7 +2,7 @@
 
 from softhot.distributions import bases
 from softhot.distributions.autoregressive import Autoregressive, MaskedNetwork
-from softhot.distributions.divergence import categorical_kl, kl_divergence
+from softhot.distributions.divergence import kl_divergence
 from softhot.distributions.flows import Flow, Scale, Shift, location_scale
 from softhot.distributions.mixture_of_discrete_flows import MixtureOfDiscreteFlows
 from softhot.distributions.one_hot import OneHotCategorical
@@ -24,7 +24,6 @@ __all__ = [
     "Scale",
     "Shift",
     "bases",
-    "categorical_kl",
     "kl_divergence",
     "location_scale",
 ]

@@ -22,30 +22,11 @@ from softhot.distributions.relaxed import (
     RelaxedBernoulli,
     RelaxedOneHotCategorical,
 )
-from softhot.functional.check import floating
+from softhot.functional.categorical import categorical_kl
 from softhot.functional.mass import log_mass
 from softhot.functional.relaxed import relaxed_kl
-from softhot.kernels.divergence import divergence
 
-__all__ = ["categorical_kl", "kl_divergence"]
-
-
-def categorical_kl(logits: Tensor, prior_logits: Tensor) -> Tensor:
-    r""":math:`\sum_k p_k (\log p_k - \log p'_k)` over the last dimension, in nats, for logits of any normalisation.
-
-    Infinite where a class that the prior excludes is possible; impossible classes have no part in value or gradient.
-
-    Raises:
-        ValueError: If the logits are no floats.
-
-    Example:
-        >>> import torch, softhot
-        >>> categorical_kl(torch.tensor([0.0, -torch.inf]), torch.zeros(2))
-        tensor(0.6931)
-    """
-    floating("logits", logits)
-    floating("prior_logits", prior_logits)
-    return divergence(logits, prior_logits)
+__all__ = ["kl_divergence"]
 
 
 def _categorical(q: Any, p: Any) -> Tensor:

@@ -37,8 +37,8 @@ from torch.distributions import ComposeTransform, Transform, constraints
 from torch.distributions.constraints import Constraint
 from torch.nn.functional import one_hot
 
-from softhot.functional.check import positive
-from softhot.functional.sampling import wide, with_gradient_of
+from softhot.functional.check import positive, wide
+from softhot.functional.sampling import with_gradient_of
 from softhot.kernels.routes import unseen
 
 __all__ = ["Flow", "Scale", "Shift", "location_scale", "one_hots", "separable", "sizes"]

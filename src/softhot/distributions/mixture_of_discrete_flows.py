@@ -32,9 +32,10 @@ from torch.nn.functional import one_hot
 
 from softhot.distributions.flows import Shift, one_hots, separable
 from softhot.distributions.one_hot import OneHotCategorical
-from softhot.distributions.parameters import logit_vector
+from softhot.distributions.parameters import begin, check, logit_vector
+from softhot.functional.check import wide
 from softhot.functional.mass import log_mass
-from softhot.functional.sampling import one_hot_sample, wide, with_gradient_of
+from softhot.functional.sampling import one_hot_sample, with_gradient_of
 from softhot.kernels.routes import unseen
 
 __all__ = ["MixtureOfDiscreteFlows"]
@@ -90,22 +91,14 @@ class MixtureOfDiscreteFlows(Distribution):
                 f"components; use torch.zeros({base_logits.shape[-3]}) for equal weights."
             )
         if validate_args if validate_args is not None else Distribution._validate_args:
-            for name, value in (("base_logits", base_logits), ("mixture_logits", mixture_logits)):
-                if not logit_vector.check(value).all():
-                    raise ValueError(
-                        f"{name} has a row with NaN or +inf, or of -inf only, but each row must have a possible entry; "
-                        "use -inf to exclude one, and torch.isfinite to find where it comes from."
-                    )
+            check(base_logits, "base_logits")
+            check(mixture_logits, "mixture_logits")
         batch = torch.broadcast_shapes(shape[:-3], mixture_logits.shape[:-1])
         self.dtype = base_logits.dtype
         self.base_logits = wide(base_logits).log_softmax(-1).expand(batch + shape[-3:])
         self.mixture_logits = wide(mixture_logits).log_softmax(-1).expand(batch + shape[-3:-2])
         self.flow, self.limit = flow, limit
-        super().__init__(batch, shape[-2:], validate_args=False)
-        if validate_args is not None:
-            self._validate_args = validate_args
-        else:
-            del self._validate_args  # torch's own default, at the time of use
+        begin(self, batch, shape[-2:], validate_args)
 
     @classmethod
     def of_deltas(

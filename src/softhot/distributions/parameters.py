@@ -103,7 +103,7 @@ class Categorical(Distribution, ABC):
                 "use torch.tensor([...])."
             )
         if validate_args if validate_args is not None else Distribution._validate_args:
-            _check(given, "logits" if probs is None else "probs")
+            check(given, "logits" if probs is None else "probs")
         if probs is None:
             self.logits = given.log_softmax(-1)
         else:
@@ -180,7 +180,7 @@ def begin(
         distribution._validate_args = validate_args
 
 
-def _check(value: Tensor, name: str) -> None:
+def check(value: Tensor, name: str) -> None:
     if name == "probs":
         bad = ~simplex.check(value)
         cure = "logits=... for unnormalised log-probabilities, or probs / probs.sum(-1, keepdim=True)"
@@ -197,7 +197,7 @@ def _check(value: Tensor, name: str) -> None:
         row = value.detach()[bad][0]
         shown = "NaN" if row.isnan().any() else "+inf" if (row == math.inf).any() else "a row of -inf only"
         raise ValueError(
-            f"logits has {shown}, but each row must hold numbers or -inf, with at least one number; "
+            f"{name} has {shown}, but each row must hold numbers or -inf, with at least one number; "
             "use -inf to exclude a class, and torch.isfinite to find where it comes from."
         )
 

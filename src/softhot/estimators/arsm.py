@@ -29,7 +29,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from softhot.estimators.estimator import Estimator, Integrand
-from softhot.estimators.gradients import carry, exponential, wide
+from softhot.estimators.gradients import carry, detached, exponential
 from softhot.kl.term import Sample
 
 __all__ = ["Arsm"]
@@ -55,7 +55,7 @@ class Arsm(Estimator):
         self, f: Integrand, logits: Float[Tensor, "*batch N K"], *, generator: torch.Generator | None = None
     ) -> Float[Tensor, "*batch"]:
         classes = logits.shape[-1]
-        known = wide(logits)
+        known = detached(logits)
         times = exponential(known.shape, known, generator)
         share = times / times.sum(-1, keepdim=True)
         first, second = torch.triu_indices(classes, classes, 1, device=logits.device)

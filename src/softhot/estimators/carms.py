@@ -40,7 +40,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from softhot.estimators.estimator import Estimator, Integrand
-from softhot.estimators.gradients import carry, exponential, wide
+from softhot.estimators.gradients import carry, detached, exponential
 from softhot.kl.term import Sample
 
 __all__ = ["Carms"]
@@ -75,7 +75,7 @@ class Carms(Estimator):
     def __call__(
         self, f: Integrand, logits: Float[Tensor, "*batch N K"], *, generator: torch.Generator | None = None
     ) -> Float[Tensor, "*batch"]:
-        known, order = wide(logits).sort(-1)
+        known, order = detached(logits).sort(-1)
         rest = known.flip(-1).logcumsumexp(-1).flip(-1)
         stick = (known - rest).exp()  # probability of each class, given none of the less likely
         times = exponential((self.samples, *known.shape), known, generator)

@@ -24,7 +24,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from softhot.estimators.estimator import Estimator, Integrand
-from softhot.estimators.gradients import carry, wide
+from softhot.estimators.gradients import carry, detached
 from softhot.kernels.streams import drawn
 from softhot.kl.term import Sample
 
@@ -60,7 +60,7 @@ class DisArm(Estimator):
                 f"DisArm is for two classes, and logits of shape {tuple(logits.shape)} have {logits.shape[-1]}; "
                 "use Carms(samples=2), which is DisArm for two classes and is for any number of them."
             )
-        known = wide(logits)
+        known = detached(logits)
         probs = known.softmax(-1)
         shape, dtype, device = known.shape[:-1], known.dtype, known.device
         u = drawn(lambda own: torch.rand(shape, dtype=dtype, device=device, generator=own), generator)

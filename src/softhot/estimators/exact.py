@@ -16,7 +16,8 @@ from torch.utils.checkpoint import checkpoint
 
 from softhot.estimators.enumeration import configurations
 from softhot.estimators.estimator import Estimator, Integrand
-from softhot.kl.term import Sample, log_mass
+from softhot.functional import log_mass
+from softhot.kl.term import Sample
 
 __all__ = ["Exact"]
 

@@ -13,7 +13,7 @@ from softhot.estimators.estimator import Integrand
 from softhot.kernels.routes import unseen
 from softhot.kernels.streams import drawn
 
-__all__ = ["carry", "exponential", "no_slope", "scored", "sloped", "wide", "with_slope"]
+__all__ = ["carry", "detached", "exponential", "no_slope", "scored", "sloped", "with_slope"]
 
 
 def carry(
@@ -33,7 +33,7 @@ def carry(
     return value + moving.to(value.dtype)
 
 
-def wide(logits: Float[Tensor, "*batch N K"]) -> Float[Tensor, "*batch N K"]:
+def detached(logits: Float[Tensor, "*batch N K"]) -> Float[Tensor, "*batch N K"]:
     """The logits without their graph, half precision as float32: what gradients are computed from."""
     return logits.detach().to(torch.promote_types(logits.dtype, torch.float32))
 

@@ -20,8 +20,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from softhot.estimators.estimator import Estimator, Integrand
-from softhot.functional import one_hot_sample
-from softhot.kl.term import Sample, log_mass
+from softhot.functional import log_mass, one_hot_sample
+from softhot.kl.term import Sample
 
 __all__ = ["LeaveOneOut"]
 

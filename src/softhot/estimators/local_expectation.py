@@ -22,7 +22,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from softhot.estimators.estimator import Estimator, Integrand
-from softhot.estimators.gradients import carry, wide
+from softhot.estimators.gradients import carry, detached
 from softhot.functional import one_hot_sample
 from softhot.kl.term import Sample
 
@@ -56,7 +56,7 @@ class LocalExpectation(Estimator):
             difference = (f(changed) - value).movedim((0, 1), (-2, -1))
             # f(z with variable n at class k) - f(z)
             rise = difference.new_zeros(z.shape).scatter(-1, other, difference)
-            probs = wide(logits).softmax(-1)
+            probs = detached(logits).softmax(-1)
             gradient = probs * (rise - (probs * rise).sum(-1, keepdim=True))
         return carry(value, logits, gradient)
 

@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from softhot.estimators.estimator import Estimator, Integrand
-from softhot.estimators.gradients import carry, wide, with_slope
+from softhot.estimators.gradients import carry, detached, with_slope
 from softhot.functional import one_hot_sample
 from softhot.kl.term import Sample
 
@@ -52,7 +52,7 @@ class MuProp(Estimator):
     ) -> Float[Tensor, "*batch"]:
         z = one_hot_sample(logits.detach(), generator=generator)
         value = f(z)  # with gradient: f may have parameters of its own
-        probs = wide(logits).softmax(-1)
+        probs = detached(logits).softmax(-1)
         middle, slope = with_slope(f, probs.to(logits.dtype), "MuProp")
         with torch.no_grad():
             score = z - probs

@@ -28,7 +28,7 @@ from torch.nn.functional import one_hot
 
 from softhot.estimators.controlled import Parts
 from softhot.estimators.estimator import Integrand
-from softhot.estimators.gradients import no_slope, sloped, wide
+from softhot.estimators.gradients import detached, no_slope, sloped
 from softhot.functional import gumbel_log_softmax
 
 __all__ = ["relaxed_control"]
@@ -48,7 +48,7 @@ def relaxed_control(
     Raises:
         ValueError: If the control is f itself and cannot be differentiated in z.
     """
-    known = wide(logits)
+    known = detached(logits)
     probs = known.softmax(-1)
     score = gumbel_log_softmax(known, 1.0, generator=generator)  # up to a constant, which the softmax forgets
     largest, chosen = score.max(-1, keepdim=True)

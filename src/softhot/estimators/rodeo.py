@@ -38,7 +38,7 @@ from torch import Tensor, nn
 
 from softhot.estimators.controlled import Controlled, Parts
 from softhot.estimators.estimator import Integrand
-from softhot.estimators.gradients import wide, with_slope
+from softhot.estimators.gradients import detached, with_slope
 from softhot.functional import one_hot_sample
 from softhot.kl.term import Sample
 
@@ -106,7 +106,7 @@ class Rodeo(Controlled):
     ) -> Parts:
         z = one_hot_sample(logits.detach().expand(self.samples, *logits.shape), generator=generator)
         value, slope = with_slope(f, z, "Rodeo")
-        cost, known = value.detach(), wide(logits)
+        cost, known = value.detach(), detached(logits)
         score, rate = z - known.softmax(-1), _rates(z, known)
 
         # draw i in rows, draw j that it learns of f from in columns

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from softhot.estimators.controlled import Controlled, Parts
 from softhot.estimators.estimator import Integrand
-from softhot.estimators.gradients import scored, wide
+from softhot.estimators.gradients import detached, scored
 from softhot.functional import one_hot_sample
 from softhot.kl.term import Sample
 from softhot.names import unknown
@@ -152,7 +152,7 @@ class ScoreFunction(Controlled):
     ) -> Parts:
         z = one_hot_sample(logits.detach().expand(self.samples, *logits.shape), generator=generator)
         value = f(z)  # with gradient: f may have parameters of its own
-        cost, known = value.detach(), wide(logits)
+        cost, known = value.detach(), detached(logits)
         with torch.set_grad_enabled(learning):
             error = cost - self._baseline(known)
         gradient = scored(error.detach(), z, known).mean(0)

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from softhot.estimators.distinct import likeliest, outside
 from softhot.estimators.estimator import Estimator, Integrand
-from softhot.estimators.gradients import carry, scored, wide
+from softhot.estimators.gradients import carry, detached, scored
 from softhot.kl.term import Sample
 
 __all__ = ["SumAndSample"]
@@ -64,7 +64,7 @@ class SumAndSample(Estimator):
     def __call__(
         self, f: Integrand, logits: Float[Tensor, "*batch N K"], *, generator: torch.Generator | None = None
     ) -> Float[Tensor, "*batch"]:
-        known = wide(logits)
+        known = detached(logits)
         latents, classes = logits.shape[-2:]
         summed = min(self.likeliest, int(classes**latents))
         z, log_p = likeliest(summed, known)

@@ -39,8 +39,9 @@ from torch import Tensor
 
 from softhot.estimators.distinct import distinct_draws
 from softhot.estimators.estimator import Estimator, Integrand
-from softhot.estimators.gradients import carry, scored, wide
-from softhot.kl.term import Sample, log_mass
+from softhot.estimators.gradients import carry, detached, scored
+from softhot.functional import log_mass
+from softhot.kl.term import Sample
 
 __all__ = ["UnorderedSet"]
 
@@ -80,7 +81,7 @@ class UnorderedSet(Estimator):
     def __call__(
         self, f: Integrand, logits: Float[Tensor, "*batch N K"], *, generator: torch.Generator | None = None
     ) -> Float[Tensor, "*batch"]:
-        known = wide(logits)
+        known = detached(logits)
         z, there, log_rest = distinct_draws(self.evaluations(*logits.shape[-2:]), known, generator)
         weight, others = _weights(log_mass(z, known).sum(-1), log_rest, there)
         value = f(z.to(logits.dtype))  # with gradient: f may have parameters of its own

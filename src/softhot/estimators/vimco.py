@@ -27,7 +27,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from softhot.estimators.estimator import Estimator, Integrand
-from softhot.estimators.gradients import carry, scored, wide
+from softhot.estimators.gradients import carry, detached, scored
 from softhot.functional import one_hot_sample
 from softhot.kl.term import Sample
 
@@ -43,7 +43,7 @@ class Vimco(Estimator):
 
     Example:
         >>> import torch, softhot
-        >>> from softhot.kl import log_mass
+        >>> from softhot.functional import log_mass
         >>> prior, logits = torch.zeros(3, 4), torch.zeros(5, 3, 4, requires_grad=True)
         >>> def log_weight(z):
         ...     return z[..., 0].sum(-1) + (log_mass(z, prior) - log_mass(z, logits)).sum(-1)
@@ -75,7 +75,7 @@ class Vimco(Estimator):
             middle = log_weight.masked_fill(own, 0.0).sum(1, keepdim=True) / (self.samples - 1)
             without = torch.where(own, middle, log_weight).logsumexp(1) - math.log(self.samples)
             signal = bound - without.masked_fill(without == -math.inf, 0.0)
-            gradient = scored(signal, z, wide(logits)).sum(0)
+            gradient = scored(signal, z, detached(logits)).sum(0)
         return carry(bound, logits, gradient)
 
     def evaluations(self, latents: int, classes: int) -> int:

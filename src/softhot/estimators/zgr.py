@@ -20,8 +20,7 @@ import torch
 from torch import Tensor
 
 from softhot.estimators.estimator import Pathwise
-from softhot.functional import one_hot_sample, with_gradient_of
-from softhot.kl.term import log_mass
+from softhot.functional import log_mass, one_hot_sample, with_gradient_of
 
 __all__ = ["Zgr"]
 

@@ -1,5 +1,6 @@
 """Functions on plain tensors: samples, exact values, schedules, and what a training loop needs around them."""
 
+from softhot.functional.categorical import categorical_kl
 from softhot.functional.choice import choice_probabilities, choice_slopes, expected_logsumexp, expected_max
 from softhot.functional.conditional import with_conditional_gradient
 from softhot.functional.gaussian import gaussian_means, gaussian_sample
@@ -30,6 +31,7 @@ __all__ = [
     "Exponential",
     "Linear",
     "Schedule",
+    "categorical_kl",
     "choice_probabilities",
     "choice_slopes",
     "expected_logsumexp",

@@ -9,7 +9,9 @@ from torch import Tensor
 
 from softhot.kernels.routes import unseen
 
-__all__ = ["averaged", "floating", "positive"]
+__all__ = ["alike", "averaged", "floating", "positive", "wide"]
+
+_HALF = (torch.float16, torch.bfloat16)  # computed in float32
 
 
 def positive(name: str, value: float | Tensor, batch: torch.Size, *, column: bool = True) -> float | Tensor:
@@ -56,6 +58,27 @@ def floating(name: str, value: Tensor, *, least: int = 0) -> None:
         raise ValueError(
             f"{name} of shape {tuple(value.shape)} has no classes; use a tensor of shape (*batch, K) with K >= 1."
         )
+
+
+def alike(name: str, value: Tensor, other_name: str, other: Tensor) -> None:
+    """An error if these are no floats over as many classes, of batches that broadcast."""
+    floating(name, value)
+    floating(other_name, other)
+    if value.shape == other.shape:
+        return
+    shapes = f"{name} of shape {tuple(value.shape)} and {other_name} of shape {tuple(other.shape)}"
+    if value.shape[-1] != other.shape[-1]:
+        raise ValueError(f"{shapes} differ in the number of classes, their last dimension; use as many in both.")
+    try:
+        torch.broadcast_shapes(value.shape, other.shape)
+    except RuntimeError:
+        raise ValueError(f"{shapes} do not broadcast; use {other_name}.reshape(...) to a shape that does.") from None
+
+
+def wide(logits: Tensor) -> Tensor:
+    """The logits, half precision as float32; an error if they are no floats."""
+    floating("logits", logits)
+    return logits.float() if logits.dtype in _HALF else logits
 
 
 def averaged(name: str, draws: int) -> None:

@@ -6,8 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from softhot.functional.check import averaged, positive
-from softhot.functional.sampling import wide
+from softhot.functional.check import averaged, positive, wide
 from softhot.kernels.conditional import with_mean_jacobian
 from softhot.kernels.philox import new_seed
 

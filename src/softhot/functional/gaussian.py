@@ -24,9 +24,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from softhot.functional.check import floating, positive
+from softhot.functional.check import floating, positive, wide
 from softhot.functional.log_space import remember_log
-from softhot.functional.sampling import wide
 from softhot.kernels.streams import drawn
 from softhot.kernels.temper import tempered
 

@@ -7,6 +7,8 @@ import math
 from jaxtyping import Float
 from torch import Tensor
 
+from softhot.functional.check import floating
+
 __all__ = ["reduce_kl"]
 
 _REDUCTIONS = ("none", "mean", "sum")
@@ -31,7 +33,8 @@ def reduce_kl(
         floor: under what: "example" or "variable".
 
     Raises:
-        ValueError: If a name is unknown, the floor negative, or one under the batch's mean is asked of each example.
+        ValueError: If these are no floats, a name is unknown, the floor negative, or one under the batch's mean asked
+            of each example.
 
     Example:
         >>> import torch
@@ -47,6 +50,7 @@ def reduce_kl(
         Hafner, Pasukonis, Ba, Lillicrap (2023), "Mastering diverse domains through world models", eq. 5: under every
         example.
     """
+    floating("kl", kl)
     for name, value, known in (("reduction", reduction, _REDUCTIONS), ("floor", floor, _FLOORS)):
         if value not in known:
             raise ValueError(f"{name}={value!r} is unknown; use one of {', '.join(map(repr, known))}.")

@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from softhot.functional.check import floating, positive
+from softhot.functional.check import alike, floating, positive
 from softhot.functional.choice import EULER, choice_probabilities
 from softhot.kernels.choice import expected
 from softhot.kernels.choice_reference import Choice
@@ -122,7 +122,7 @@ def relaxed_kl(
         A tensor of shape (\*batch), differentiable in all four arguments.
 
     Raises:
-        ValueError: If a temperature is not positive or does not broadcast.
+        ValueError: If a temperature is not positive or does not broadcast, or the logits are not of as many classes.
 
     Example:
         >>> import torch, softhot
@@ -130,8 +130,7 @@ def relaxed_kl(
         >>> softhot.functional.relaxed_kl(q, 0.5, p, 0.5)
         tensor(1.5524)
     """
-    floating("logits", logits)
-    floating("prior_logits", prior_logits)
+    alike("logits", logits, "prior_logits", prior_logits)
     logits, prior_logits = torch.broadcast_tensors(logits, prior_logits)
     batch = logits.shape[:-1]
     t = positive("temperature", temperature, batch)
@@ -159,15 +158,14 @@ def relaxed_log_prob(
         temperature: a positive number, or a tensor that broadcasts with the batch.
 
     Raises:
-        ValueError: If the temperature is not positive or does not broadcast.
+        ValueError: If the temperature is not positive or does not broadcast, or the classes are not as many.
 
     Example:
         >>> import torch, softhot
         >>> softhot.functional.relaxed_log_prob(torch.tensor([0.25, 0.75]).log(), torch.zeros(2), 2.0)
         tensor(-0.0408)
     """
-    floating("log_sample", log_sample)
-    floating("logits", logits)
+    alike("log_sample", log_sample, "logits", logits)
     if log_sample.shape != logits.shape:
         log_sample, logits = torch.broadcast_tensors(log_sample, logits)
     t = positive("temperature", temperature, logits.shape[:-1])

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from softhot.functional.check import positive
+from softhot.functional.check import floating, positive, wide
 from softhot.functional.log_space import remember_log
 from softhot.kernels import sampler
 from softhot.kernels.routes import FULL
@@ -21,11 +21,8 @@ __all__ = [
     "one_hot_sample",
     "relaxed_sample",
     "straight_through",
-    "wide",
     "with_gradient_of",
 ]
-
-_HALF = (torch.float16, torch.bfloat16)  # computed in float32
 
 
 def gumbel_softmax(
@@ -50,7 +47,8 @@ def gumbel_softmax(
         generator: the source of randomness; torch's default generator if not given.
 
     Raises:
-        ValueError: If tau is not positive.
+        ValueError: If tau is not positive, or the logits are no floats.
+        IndexError: If there is no such dimension, as in torch.
 
     Example:
         >>> import torch, softhot
@@ -79,6 +77,10 @@ def straight_through(
         logits: of any shape; -inf marks an impossible class.
         dim: the dimension of the classes.
         generator: the source of randomness; torch's default generator if not given.
+
+    Raises:
+        ValueError: If the logits are no floats.
+        IndexError: If there is no such dimension, as in torch.
 
     Example:
         >>> import torch, softhot
@@ -110,6 +112,7 @@ def relaxed_sample(
 
     Its logarithm is kept beside it: :func:`log_of` finds it, as long as the sample lives.
     """
+    floating("logits", logits)
     temperature = positive("temperature", temperature, logits.shape[:-1])
     soft, log = _sample(logits, temperature, generator, "log")
     return remember_log(soft, log.detach())
@@ -125,6 +128,7 @@ def gumbel_log_softmax(
 
     Finite wherever a class is possible, at every temperature.
     """
+    floating("logits", logits)
     return _sample(logits, positive("temperature", temperature, logits.shape[:-1]), generator, "log")[1]
 
 
@@ -133,12 +137,3 @@ def _sample(logits: Tensor, temperature: float | Tensor, generator: torch.Genera
         return sampler.relaxed_sample(logits, temperature, None, also, generator)
     sample = sampler.relaxed_sample(wide(logits), temperature, None, also, generator)
     return (sample[0].to(logits.dtype), sample[1]) if also == "log" else sample.to(logits.dtype)
-
-
-def wide(logits: Tensor) -> Tensor:
-    """The logits, half precision as float32."""
-    if logits.dtype in _HALF:
-        return logits.float()
-    if not logits.dtype.is_floating_point:
-        raise ValueError(f"logits is a tensor of {logits.dtype}, not of floats; use logits.float().")
-    return logits

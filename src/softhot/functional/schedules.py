@@ -20,6 +20,15 @@ class Schedule(ABC):
         """The value at a step, counted from 0."""
 
 
+def _check(*values: float, steps: int = 0) -> None:
+    if not all(map(math.isfinite, values)):
+        raise ValueError(
+            f"a schedule through {', '.join(map(str, values))} is no number at some step; use finite ones."
+        )
+    if steps < 0:
+        raise ValueError(f"steps={steps} is before the start; use steps=1000, for example, or 0 for the end at once.")
+
+
 @dataclass(frozen=True)
 class Constant(Schedule):
     """The same value always.
@@ -30,6 +39,9 @@ class Constant(Schedule):
     """
 
     value: float
+
+    def __post_init__(self) -> None:
+        _check(self.value)
 
     def __call__(self, step: int) -> float:
         return self.value
@@ -47,6 +59,9 @@ class Linear(Schedule):
     start: float
     end: float
     steps: int
+
+    def __post_init__(self) -> None:
+        _check(self.start, self.end, steps=self.steps)
 
     def __call__(self, step: int) -> float:
         return self.start + (self.end - self.start) * min(step / max(self.steps, 1), 1.0)
@@ -66,6 +81,7 @@ class Exponential(Schedule):
     steps: int
 
     def __post_init__(self) -> None:
+        _check(self.start, self.end, steps=self.steps)
         if not (self.start > 0 and self.end > 0):
             raise ValueError(f"Exponential from {self.start} to {self.end} needs positive ends; use Linear instead.")
 

@@ -6,7 +6,7 @@ from softhot.kl.gaussian import Gaussian
 from softhot.kl.mixture import Mixture, ProductOfMixtures
 from softhot.kl.relaxed import Relaxed
 from softhot.kl.relaxed_posterior import RelaxedPosterior
-from softhot.kl.term import Term, log_mass
+from softhot.kl.term import Term
 from softhot.names import unknown
 
 TERMS: dict[str, Term] = {

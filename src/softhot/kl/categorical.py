@@ -18,8 +18,9 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from softhot.distributions import OneHotCategorical, categorical_kl
-from softhot.kl.term import Sample, Term, log_mass
+from softhot.distributions import OneHotCategorical
+from softhot.functional import categorical_kl, log_mass
+from softhot.kl.term import Sample, Term
 
 __all__ = ["Categorical"]
 

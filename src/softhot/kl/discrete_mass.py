@@ -18,8 +18,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from softhot.functional import relaxed_mean
-from softhot.kl.term import Sample, Term, log_mass
+from softhot.functional import log_mass, relaxed_mean
+from softhot.kl.term import Sample, Term
 
 __all__ = ["DiscreteMass"]
 

@@ -13,8 +13,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from softhot.functional import log_of, relaxed_entropy, relaxed_log_prob, relaxed_mean
-from softhot.kl.term import Sample, Term, log_mass
+from softhot.functional import log_mass, log_of, relaxed_entropy, relaxed_log_prob, relaxed_mean
+from softhot.kl.term import Sample, Term
 
 __all__ = ["RelaxedPosterior"]
 

@@ -20,11 +20,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from softhot.functional import log_mass, one_hot_sample, relaxed_sample
-from softhot.functional.sampling import wide
+from softhot.functional import one_hot_sample, relaxed_sample
+from softhot.functional.check import alike, wide
 from softhot.kernels.noise import Noise
 
-__all__ = ["Sample", "Term", "apart", "log_mass"]
+__all__ = ["Sample", "Term", "apart"]
 
 Sample = Literal["hard", "soft"]
 
@@ -63,8 +63,10 @@ class Term(ABC):
         """The term in nats, of shape (*batch), differentiable in logits, prior logits and temperature.
 
         Raises:
-            ValueError: If the term needs a temperature and there is none, or it is not positive.
+            ValueError: If the term needs a temperature and there is none, it is not positive, or the logits are not of
+                as many classes.
         """
+        alike("logits", logits, "prior_logits", prior_logits)
         if self.exact:
             return self.value(logits, prior_logits, self.checked(temperature))
         logits, prior_logits = torch.broadcast_tensors(logits, prior_logits)

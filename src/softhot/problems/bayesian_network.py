@@ -29,7 +29,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from softhot.functional.sampling import wide
+from softhot.functional.check import wide
 from softhot.names import unknown
 from softhot.problems.bif import Node, read_bif
 from softhot.problems.elimination import Eliminated, Factor, eliminate
