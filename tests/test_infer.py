@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from softhot.cli import main
-from softhot.lab.experiments import infer
-from softhot.lab.experiments.infer import METHODS, Approximation, Plan, execute, marginals, records
+from softhot.lab.experiments import infer, posteriors
+from softhot.lab.experiments.infer import Approximation, execute, marginals, records
+from softhot.lab.experiments.posteriors import METHODS, Plan
 from softhot.lab.figures.infer import infer_figure
 from tests.test_networks import HOUSE, divergence, every, house
 
@@ -119,7 +120,7 @@ def test_what_the_folder_holds_is_not_made_again(tmp_path: Path, monkeypatch: py
     made = []
     original = infer._infer
 
-    def counted(plan: Plan, method: str, watch: infer.Watch) -> Approximation:
+    def counted(plan: Plan, method: str, watch: posteriors.Watch) -> Approximation:
         made.append(method)
         return original(plan, method, watch)
 

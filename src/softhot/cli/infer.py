@@ -12,7 +12,8 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from softhot.cli import options
-from softhot.lab.experiments.infer import METHODS, Approximation, Plan, execute, marginals, records
+from softhot.lab.experiments.infer import Approximation, execute, marginals, records
+from softhot.lab.experiments.posteriors import METHODS, Plan
 from softhot.lab.figures.drawing import save, writable
 from softhot.lab.figures.infer import infer_figure
 from softhot.lab.files import jsonable

@@ -16,7 +16,18 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from softhot.kernels.parallel import run
-from softhot.kernels.routes import FULL, again, at_once, compiled, mapped, needs_gradient, repeats, route, rows_beside
+from softhot.kernels.routes import (
+    FULL,
+    again,
+    at_once,
+    compiled,
+    direct,
+    mapped,
+    needs_gradient,
+    repeats,
+    route,
+    rows_beside,
+)
 
 __all__ = ["binary", "log_likelihood", "log_likelihood_reference"]
 
@@ -91,9 +102,7 @@ class _LogLikelihood(torch.autograd.Function):
         return None, by_logit
 
 
-_direct: Any = super(
-    torch.autograd.Function, _LogLikelihood
-).apply  # without its search for transforms: the route has none
+_direct = direct(_LogLikelihood)
 
 
 def _evaluate(x: Tensor, logits: Tensor) -> Tensor:

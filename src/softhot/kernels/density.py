@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from softhot.kernels.parallel import run
-from softhot.kernels.routes import again, compiled, needs_gradient, route
+from softhot.kernels.routes import again, compiled, direct, needs_gradient, route
 from softhot.kernels.temper import by_row, column
 
 __all__ = ["log_density", "log_density_reference"]
@@ -92,9 +92,7 @@ class _LogDensity(torch.autograd.Function):
         return by_point, by_logit, by_temperature
 
 
-_direct: Any = super(
-    torch.autograd.Function, _LogDensity
-).apply  # without its search for transforms: the route has none
+_direct = direct(_LogDensity)
 
 
 def _evaluate(points: Tensor, logits: Tensor, temperature: float | Tensor, normaliser: Tensor | None) -> Tensor:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from softhot.kernels.parallel import run
-from softhot.kernels.routes import again, at_once, compiled, mapped, needs_gradient, repeats, route, rows_beside
+from softhot.kernels.routes import again, at_once, compiled, direct, mapped, needs_gradient, repeats, route, rows_beside
 
 __all__ = ["divergence", "divergence_reference"]
 
@@ -89,9 +89,7 @@ class _Divergence(torch.autograd.Function):
         return by_logit, None if by_prior is None else by_prior.sum_to_size(log_prior.shape)
 
 
-_direct: Any = super(
-    torch.autograd.Function, _Divergence
-).apply  # without its search for transforms: the route has none
+_direct = direct(_Divergence)
 
 
 def _evaluate(logits: Tensor, log_prior: Tensor, normaliser: Tensor | None) -> Tensor:

@@ -18,15 +18,15 @@ from torch import Tensor
 
 from softhot.kernels.streams import drawn
 
-__all__ = ["exponential", "new_seed", "passing_seed", "philox"]
+__all__ = ["END", "exponential", "new_seed", "passing_seed", "philox"]
 
 _LOW = 0xFFFFFFFF
-_END = 2**63 - 1  # of seeds
+END = 2**63 - 1  # of seeds
 
 
 def new_seed(device: torch.device, generator: torch.Generator | None) -> Tensor:
     """A seed of 63 random bits, from the generator: what a call consumes of it, whatever its size."""
-    return drawn(lambda own: torch.randint(_END, (), device=device, generator=own), generator)
+    return drawn(lambda own: torch.randint(END, (), device=device, generator=own), generator)
 
 
 class _Kept(threading.local):
@@ -41,7 +41,7 @@ _KEPT = _Kept()
 
 def passing_seed(generator: torch.Generator | None) -> Tensor:
     """The same seed on the CPU, until the thread's next: for a kernel that needs it no more when it returns."""
-    return _KEPT.seed.random_(_END, generator=generator)
+    return _KEPT.seed.random_(END, generator=generator)
 
 
 def exponential(seeds: Tensor, count: int, first: int = 0) -> Tensor:

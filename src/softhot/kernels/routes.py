@@ -25,7 +25,7 @@ from torch._functorch.pyfunctorch import temporarily_pop_interpreter_stack
 from torch.autograd import forward_ad
 from torch.nn import Parameter
 
-__all__ = ["FULL", "again", "at_once", "beside", "compiled", "constant", "front", "mapped", "needs_gradient"]
+__all__ = ["FULL", "again", "at_once", "beside", "compiled", "constant", "direct", "front", "mapped", "needs_gradient"]
 __all__ += ["operator", "repeats", "route", "rows_beside", "unseen"]
 
 Route = Literal["direct", "operator", "reference"]
@@ -69,6 +69,11 @@ def route(*values: Tensor | float | None) -> Route:
             if not ordinary or is_legacy_batchedtensor(x):  # of autograd's is_grads_batched
                 return "operator"
     return "direct"
+
+
+def direct(function: type[torch.autograd.Function]) -> Any:
+    """Its ``apply`` without torch's search for transforms, where the route is direct and there are none."""
+    return super(torch.autograd.Function, function).apply  # type: ignore[misc]
 
 
 def again(

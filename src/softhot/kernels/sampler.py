@@ -23,7 +23,7 @@ from torch import Tensor
 
 from softhot.kernels.parallel import run
 from softhot.kernels.philox import exponential, new_seed, passing_seed
-from softhot.kernels.routes import at_once, beside, compiled, front, mapped, needs_gradient, operator, route
+from softhot.kernels.routes import at_once, beside, compiled, direct, front, mapped, needs_gradient, operator, route
 from softhot.kernels.temper import by_row, column, tempered
 
 __all__ = ["Also", "one_hot_sample", "relaxed_sample", "sample_reference", "with_gradient_of"]
@@ -176,7 +176,7 @@ class _Direct(torch.autograd.Function):
         return gradient, _in_temperature(gradient, soft, log, temperature) if learned else None, None, None
 
 
-_direct: Any = super(torch.autograd.Function, _Direct).apply  # without its search for transforms: the route has none
+_direct = direct(_Direct)
 
 
 # ---- operators -----------------------------------------------------------------------------------------------------

@@ -184,12 +184,16 @@ class _Tokens:
                 found.append(word.strip('"'))
         return found
 
+    def skip(self, word: str, who: str) -> None:
+        """Read over what begins with a word, to its semicolon."""
+        while word != ";":
+            word = self.next(f"';', in {who!r},")
+
     def block(self, who: str) -> None:
         """Read over a block of properties."""
         self.expect("{", who)
         while (word := self.next(f"'}}', in {who!r},")) != "}":
-            while word != ";":
-                word = self.next(f"';', in {who!r},")
+            self.skip(word, who)
 
 
 def _states(tokens: _Tokens, name: str) -> tuple[str, ...]:
@@ -197,8 +201,7 @@ def _states(tokens: _Tokens, name: str) -> tuple[str, ...]:
     states: tuple[str, ...] | None = None
     while (word := tokens.next(f"'}}', in {name!r},")) != "}":
         if word != "type":
-            while word != ";":
-                word = tokens.next(f"';', in {name!r},")
+            tokens.skip(word, name)
             continue
         kind = tokens.name()
         if kind != "discrete":
@@ -228,8 +231,7 @@ def _rows(tokens: _Tokens, name: str) -> list[_Row]:
     rows: list[_Row] = []
     while (word := tokens.next(f"'}}', in {name!r},")) != "}":
         if word == "property":
-            while word != ";":
-                word = tokens.next(f"';', in {name!r},")
+            tokens.skip(word, name)
             continue
         if word != "(" and word not in ("table", "default"):
             raise ValueError(

@@ -25,11 +25,11 @@ from torch.nn.functional import cosine_similarity
 from softhot.estimators import Estimator
 from softhot.testing.measurement import Measurement, Method, integrand, measure, numbers, theta
 from softhot.testing.outcomes import NotEnumerable, exact_moments
+from softhot.testing.statistics import FEWEST
 
 __all__ = ["Certificate", "Check", "Figures", "certify"]
 
 _LATENTS, _CLASSES = 2, 3
-_FEWEST = 100  # draws, of assert_mean
 _STEP = 1e-4  # of a finite difference
 _TYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
@@ -114,8 +114,8 @@ def certify(estimator: Estimator, name: str = "", *, draws: int = 20_000, seed: 
         >>> found.passed, found.unbiased, found.figures[0].method
         (True, True, 'enumerated')
     """
-    if draws < _FEWEST:
-        raise ValueError(f"draws={draws} are too few for a mean; use {_FEWEST} or more, better thousands.")
+    if draws < FEWEST:
+        raise ValueError(f"draws={draws} are too few for a mean; use {FEWEST} or more, better thousands.")
     name, classes = name or type(estimator).__name__, estimator.classes or _CLASSES
     if estimator.mixture:
         raise ValueError(

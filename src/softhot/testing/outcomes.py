@@ -35,11 +35,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from softhot.estimators import Estimator, Integrand
+from softhot.kernels.philox import END
 from softhot.kernels.temper import tempered
 
 __all__ = ["ExactMoments", "Moments", "NotEnumerable", "exact_moments"]
 
-_SEED = 2**63 - 1  # of softhot's counter-based noise, of which no two values are alike
 _SIDE_BY_SIDE = 1009  # outcomes; a prime, which no other dimension is likely to be
 _NODES = torch.arange(-18.0, 18.25, 0.5, dtype=torch.float64)  # of logistic noise
 
@@ -224,7 +224,7 @@ class _Draws(TorchDispatchMode):
             return self.classes(log_probs.expand(*args[0].shape[:-1], args[1], -1))
         if func is ops.aten.bernoulli.default:
             return self.classes(torch.stack((1 - args[0], args[0]), -1).log()).to(args[0].dtype)
-        if func.overloadpacket is ops.aten.randint and tuple(args[:2]) == (_SEED, []):
+        if func.overloadpacket is ops.aten.randint and tuple(args[:2]) == (END, []):
             self.seeds.append(func(*args, **kwargs))
             return self.seeds[-1]
         of_seed = func is not ops.aten.detach.default and any(self.is_seed(x) for x in tree_leaves(args))

@@ -17,9 +17,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["assert_mean"]
+__all__ = ["FEWEST", "assert_mean"]
 
-_FEWEST = 100
+FEWEST = 100  # draws
 _ROUNDING = 16
 
 
@@ -53,9 +53,9 @@ def assert_mean(draws: Float[Tensor, "M *shape"], expected: Float[Tensor, "*shap
             f"draws of shape {tuple(draws.shape)} do not match an expected value of shape {tuple(expected.shape)}; "
             "use draws of shape (M, *expected.shape)."
         )
-    if len(draws) < _FEWEST:
+    if len(draws) < FEWEST:
         raise ValueError(
-            f"the mean of {len(draws)} draws is not close enough to normal; use {_FEWEST} or more, better thousands."
+            f"the mean of {len(draws)} draws is not close enough to normal; use {FEWEST} or more, better thousands."
         )
     if not 0 < false_alarm < 1:
         raise ValueError(f"false_alarm={false_alarm} is not between 0 and 1; use false_alarm=1e-6, for example.")

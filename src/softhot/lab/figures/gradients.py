@@ -6,7 +6,7 @@ import html
 import math
 from collections.abc import Sequence
 
-from softhot.lab.figures.drawing import Figure, floor, logarithmic, panels
+from softhot.lab.figures.drawing import Figure, floor, lines, logarithmic, panels
 from softhot.lab.figures.marks import marks_of
 from softhot.lab.gradients.diagnosis import Diagnosis
 from softhot.lab.gradients.quality import Quality
@@ -109,10 +109,9 @@ def along_figure(found: Sequence[tuple[int, Diagnosis]]) -> Figure:
 
 def _words(one: Diagnosis, quality: Quality) -> str:
     of_mean = "lost in noise" if math.isnan(quality.cosine_of_mean) else f"{quality.cosine_of_mean:.2f}"
-    lines = (
+    return lines(
         one.estimator,
         f"bias {quality.bias:.3f} ± {quality.bias_se:.3f}, variance {quality.variance:.3g} ± {quality.variance_se:.2g}",
         f"cosine {quality.cosine:.2f}, of the mean {of_mean}",
         f"{one.evaluations} evaluations, {1000 * one.seconds:.2g} ms",
     )
-    return "<br>".join(html.escape(line) for line in lines)

@@ -6,7 +6,8 @@ import html
 import math
 from collections.abc import Sequence
 
-from softhot.lab.experiments.infer import BOUNDS, Approximation, Plan, marginals
+from softhot.lab.experiments.infer import Approximation, marginals
+from softhot.lab.experiments.posteriors import BOUNDS, Plan
 from softhot.lab.figures.drawing import INK, Figure, panels
 from softhot.lab.figures.marks import marks_of
 

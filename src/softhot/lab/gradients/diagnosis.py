@@ -20,7 +20,7 @@ from torch import Tensor
 from softhot.estimators import ESTIMATORS, Estimator
 from softhot.kl import Term, term
 from softhot.lab.config import make_estimator
-from softhot.lab.gradients.draws import Reference, measure, reference
+from softhot.lab.gradients.draws import REFERENCE, Reference, measure, reference
 from softhot.lab.gradients.quality import Quality
 from softhot.lab.gradients.targets import ProblemTarget, Target, VaeTarget
 from softhot.lab.seeds import stream
@@ -84,7 +84,7 @@ def diagnose(
     learn: int = 0,
     seed: int = 0,
     limit: int = 2**14,
-    reference_draws: int = 400,
+    reference_draws: int = REFERENCE,
 ) -> list[Diagnosis]:
     """How good each estimator's gradient is, at the weights of a model, for a batch.
 
@@ -131,7 +131,7 @@ def diagnose_target(
     learn: int = 0,
     seed: int = 0,
     limit: int = 2**14,
-    reference_draws: int = 400,
+    reference_draws: int = REFERENCE,
 ) -> list[Diagnosis]:
     """What :func:`diagnose` gives, for any target."""
     for name, value, least in (("draws", draws, 32), ("learn", learn, 0), ("reference_draws", reference_draws, 32)):

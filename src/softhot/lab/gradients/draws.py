@@ -23,8 +23,9 @@ from softhot.lab.gradients.targets import Target
 from softhot.lab.seeds import stream
 from softhot.lab.training.learner import held
 
-__all__ = ["Measurement", "Reference", "measure", "reference", "tallied"]
+__all__ = ["REFERENCE", "Measurement", "Reference", "measure", "reference", "tallied"]
 
+REFERENCE = 400  # draws of a reference
 _SAMPLES = 16  # of leave-one-out, for one draw of a reference
 
 
@@ -45,7 +46,7 @@ class Measurement:
     seconds: float
 
 
-def reference(target: Target, *, seed: int = 0, limit: int = 2**14, draws: int = 400) -> Reference:
+def reference(target: Target, *, seed: int = 0, limit: int = 2**14, draws: int = REFERENCE) -> Reference:
     """The true gradient of a target: exact, or the mean of many unbiased draws.
 
     Arguments:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import torch
 
 from softhot.lab.config import Config
-from softhot.lab.gradients.draws import measure, reference
+from softhot.lab.gradients.draws import REFERENCE, measure, reference
 from softhot.lab.gradients.targets import VaeTarget
 from softhot.lab.seeds import stream
 from softhot.lab.study.choice import arms
@@ -34,7 +34,6 @@ __all__ = ["Cost", "forecast", "seconds"]
 STEPS = 3
 IMAGES = 100
 DRAWS = 32
-_REFERENCE_DRAWS = 400
 
 
 @dataclass(frozen=True)
@@ -124,7 +123,7 @@ def _gradient(run: Run) -> float:
     truth = reference(target, draws=DRAWS)
     known = time.perf_counter() - start
     if truth.how != "exact":
-        known *= _REFERENCE_DRAWS / DRAWS
+        known *= REFERENCE / DRAWS
     found = measure(target, run.learner.at(run.temperature), truth, draws=DRAWS)
     return known + found.seconds * GRADIENT_DRAWS
 
