@@ -38,6 +38,7 @@ class Estimator(ABC):
         mixture: whether q is a mixture of B flows with logits of shape (\*batch, B, N, K), in place of a product of N.
         source: where it comes from.
         classes: the number of classes K that it is for; None where it is for any.
+        random: whether it draws anything; its estimate is a sum otherwise.
         multi_sample: whether f is a log weight and the value the bound E[log mean exp f] of n draws, in place of E f.
     """
 
@@ -49,6 +50,7 @@ class Estimator(ABC):
     mixture: ClassVar[bool] = False
     source: ClassVar[str]
     classes: ClassVar[int | None] = None
+    random: ClassVar[bool] = True
     multi_sample: ClassVar[bool] = False
 
     @classmethod

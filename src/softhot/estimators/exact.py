@@ -41,6 +41,7 @@ class Exact(Estimator):
     """
 
     unbiased: ClassVar[bool] = True
+    random: ClassVar[bool] = False
     differentiable: ClassVar[bool] = False
     sample: ClassVar[Sample] = "hard"
     source: ClassVar[str] = "enumeration"

@@ -56,6 +56,7 @@ class MixtureOfDiscreteFlows(Estimator):
     sample: ClassVar[Sample] = "hard"
     relaxed: ClassVar[bool] = True
     mixture: ClassVar[bool] = True
+    random: ClassVar[bool] = False
     source: ClassVar[str] = "Kuśmierczyk & Klami 2020"
 
     components: int = 8

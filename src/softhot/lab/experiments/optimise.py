@@ -150,11 +150,11 @@ def execute(plan: Plan, folder: Path, watch: Watch = lambda name, steps: None) -
     Raises:
         ValueError: If the folder cannot be read or written, or a descent diverges.
     """
-    kept, done = _kept(plan, make_folder(folder) / "losses.json"), list[Descent]()
+    known, done = _kept(plan, make_folder(folder) / "losses.json"), list[Descent]()
     for name in plan.estimators:
-        if name in kept:
+        if name in known:
             watch(name, plan.steps)
-        done.append(kept[name] if name in kept else _descend(plan, name, watch))
+        done.append(known[name] if name in known else _descend(plan, name, watch))
         write_json(folder / "losses.json", records(plan, done))
         write_csv(folder / "losses.csv", _rows(done))
         yield done[-1]

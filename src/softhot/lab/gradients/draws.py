@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import torch
 
-from softhot.estimators import Estimator, Exact, LeaveOneOut
+from softhot.estimators import Estimator, LeaveOneOut
 from softhot.lab.gradients.quality import BLOCKS, Quality, Tally, Truth
 from softhot.lab.gradients.targets import Target
 from softhot.lab.seeds import stream
@@ -107,7 +107,7 @@ def tallied(
         draws: how many, otherwise.
     """
     tallies = [{part: Tally(one) for part, one in truth.parts.items()} for truth in truths]
-    for _ in range(2 * BLOCKS if isinstance(estimator, Exact) or estimator.mixture else draws):
+    for _ in range(draws if estimator.random else 2 * BLOCKS):
         for own, gradient in zip(tallies, draw(), strict=True):
             for part, tally in own.items():
                 tally.add(gradient[part])

@@ -293,7 +293,7 @@ def evaluate(run: Run, images: Tensor, *, iwae_samples: int = 100, draws: int = 
     """
     config, images, noise = run.config, images.to(run.device), stream(0, "test", device=run.device)
     objective = run.objective(run.temperature)
-    each = 1 if config.estimator == "exact" or objective.estimator.mixture else min(20, -(-draws // len(images)))
+    each = min(20, -(-draws // len(images))) if objective.estimator.random else 1
     enumerable = config.classes**config.latents <= ENUMERABLE
     sums = dict.fromkeys(("objective", "elbo", "iwae", "log_likelihood"), 0.0)
     for x in images.split(100):
