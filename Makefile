@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help compare picture bench docs test lint clean
+.PHONY: help compare picture bench docs test coverage oldest newest lint clean
 
 help: ## what the targets do
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -27,13 +27,26 @@ docs: .venv/ready ## write the documentation to site/; what is undocumented, or 
 test: .venv/ready ## make the environment and run the tests
 	$(BIN)/pytest -n auto
 
+coverage: .venv/ready ## run the tests and report which lines and branches they reach
+	$(BIN)/pytest -n auto --cov --cov-report=term:skip-covered --cov-report=html:build/coverage
+
+oldest: ## run the tests with the oldest supported versions, on PYTHON (downloads a CUDA build of PyTorch, several GB)
+	$(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/pip install --quiet --constraint constraints-oldest.txt --editable '.[test]'
+	.venv-oldest/bin/pytest -n auto
+
+newest: ## run the tests with the newest versions that there are, on PYTHON (downloads a CUDA build of PyTorch, several GB)
+	$(PYTHON) -m venv .venv-newest
+	.venv-newest/bin/pip install --quiet --upgrade --editable '.[test]'
+	.venv-newest/bin/pytest -n auto
+
 lint: .venv/ready ## check style and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
 clean: ## remove the environment, the results, the documentation and the compiled kernels
-	rm -rf .venv results site build docs/reference
+	rm -rf .venv .venv-oldest .venv-newest results site build docs/reference
 	find src -name "*.nb[ci]" -delete
 
 .venv/ready: pyproject.toml constraints.txt

@@ -1,5 +1,6 @@
 """The package as it is handed out: built, installed where nothing else of it is, and tried."""
 
+import re
 import subprocess
 import sys
 import sysconfig
@@ -82,3 +83,10 @@ def test_it_installs_and_runs_where_nothing_else_of_it_is(built, tmp_path):
     command = tmp_path / "clean/bin/softhot"
     assert run(command, "--version", cwd=tmp_path).split()[-1] == softhot.__version__
     assert "reinmax" in run(command, "list", cwd=tmp_path)
+
+
+def test_make_says_what_each_target_does():
+    targets = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1].split()
+    told = run("make", "help", cwd=ROOT)
+    assert [line.split()[0] for line in told.splitlines()] == targets
+    assert all(len(line.split()) > 3 for line in told.splitlines())
