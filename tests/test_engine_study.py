@@ -409,12 +409,12 @@ def test_the_source_of_a_number_is_told_from_what_only_shows_it(tmp_path):
     package = Path(provenance.__file__).parent.parent
     assert all((package / name).is_dir() or (package / f"{name}.py").is_file() for name in provenance._ASIDE)
     (tmp_path / "lab" / "report").mkdir(parents=True)
-    (tmp_path / "bounds.py").write_text("one")
+    (tmp_path / "names.py").write_text("one")
     (tmp_path / "lab" / "report" / "page.py").write_text("one")
     before = provenance._digest(tmp_path)
     (tmp_path / "lab" / "report" / "page.py").write_text("two")
     assert provenance._digest(tmp_path) == before
-    (tmp_path / "bounds.py").write_text("two")
+    (tmp_path / "names.py").write_text("two")
     assert provenance._digest(tmp_path) != before
 
 

@@ -89,6 +89,17 @@ class Estimator(ABC):
         return self(f, logits, generator=generator), torch.zeros((), device=logits.device)
 
     @property
+    def settings(self) -> dict[str, float]:
+        """Those of the relaxed variable, beside its temperature, which a KL term of it must share."""
+        return {}
+
+    def refusal(self, latents: int, classes: int) -> str | None:
+        """Why it is not for N variables of K classes; None if it is."""
+        if self.classes not in (None, classes):
+            return f"the estimator is for {self.classes} classes, and there are {classes}"
+        return None
+
+    @property
     def control(self) -> nn.Module | None:
         """What is learned, if anything."""
         return None

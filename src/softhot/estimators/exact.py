@@ -66,5 +66,10 @@ class Exact(Estimator):
             return part(pieces[0], logits)
         return torch.stack([checkpoint(part, z, logits, use_reentrant=False) for z in pieces]).sum(0)
 
+    def refusal(self, latents: int, classes: int) -> str | None:
+        if classes**latents > self.limit:
+            return f"enumeration of {classes}^{latents} configurations is beyond the limit of {self.limit:,}"
+        return super().refusal(latents, classes)
+
     def evaluations(self, latents: int, classes: int) -> int:
         return int(classes**latents)

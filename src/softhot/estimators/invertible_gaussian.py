@@ -60,5 +60,9 @@ class InvertibleGaussian(Pathwise):
         for name in ("temperature", "scale", "delta"):
             positive(name, getattr(self, name), torch.Size())
 
+    @property
+    def settings(self) -> dict[str, float]:
+        return {"scale": self.scale, "delta": self.delta}
+
     def draw(self, logits: Tensor, generator: torch.Generator | None) -> Tensor:
         return gaussian_sample(logits, self.temperature, self.scale, self.delta, generator=generator)

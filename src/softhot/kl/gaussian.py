@@ -58,6 +58,10 @@ class Gaussian(Term):
         positive("scale", self.scale, torch.Size())
         positive("delta", self.delta, torch.Size())
 
+    @property
+    def settings(self) -> dict[str, float]:
+        return {"scale": self.scale, "delta": self.delta}
+
     def draw(self, logits: Tensor, temperature: float | Tensor, generator: torch.Generator | None) -> Tensor:
         return gaussian_sample(logits, temperature, self.scale, self.delta, generator=generator)
 

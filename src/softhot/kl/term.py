@@ -84,6 +84,11 @@ class Term(ABC):
             return 1.0
         return temperature
 
+    @property
+    def settings(self) -> dict[str, float]:
+        """Those of the relaxed variable, beside its temperature."""
+        return {}
+
     def integrand(
         self,
         z: Float[Tensor, "*sample_batch K"],
