@@ -21,6 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
+from sklearn.datasets import get_data_home
 
 from softhot.problems.data import MODES, ImageData, load, prepare
 from softhot.problems.data.idx import read_idx
@@ -137,6 +138,13 @@ def test_openml_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert first.train.shape == (50_000, 784)
     assert first.valid.unique().tolist() == pytest.approx([0.2])
     assert first.test.unique().tolist() == pytest.approx([0.4])
+    (kept,) = (Path(get_data_home()) / "softhot").glob("*.npy")
+    whole = kept.read_bytes()
+    kept.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    refused("mnist", "mnist_784.npy' is not what was downloaded; delete")
+    kept.with_suffix(".sha256").unlink()
+    assert torch.equal(load("mnist").test, first.test)
+    assert len(asked) == 2
 
 
 @pytest.mark.parametrize(("name", "openml"), [("mnist", "mnist_784"), ("fashion-mnist", "Fashion-MNIST")])
