@@ -82,6 +82,15 @@ class TestStudyTables:
         assert "| gumbel-softmax t=1 | +0.15 | no |" in printed
         assert "- 'exact + categorical' has the best discrete ELBO" in printed
 
+    def test_the_findings_are_those_of_the_kept_records(self, monkeypatch, capsys):
+        monkeypatch.setattr("sys.argv", ["study_tables.py", str(FINDINGS)])
+        self.TABLES["main"]()
+        printed = capsys.readouterr().out.splitlines()
+        shown = [line for line in FINDINGS.with_suffix(".md").read_text().splitlines() if line.startswith(("| ", "> "))]
+        assert len(shown) > 40
+        assert {line.replace("> ", "- ", 1) for line in shown} <= set(printed)
+        assert (FINDINGS / "study.toml").read_text() == (EXAMPLES / "studies/static_mnist.toml").read_text()
+
     def test_estimators_are_compared_where_the_cheapest_ends(self):
         dear = studies.arm(
             "leave-one-out + categorical",

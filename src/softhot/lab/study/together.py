@@ -126,6 +126,7 @@ class Together:
         states = [_Modules(run).state_dict() for run in runs]
         rest = states[0].keys() - {name for own in self._names for name in own}
         self._rest = {name: torch.stack([state[name] for state in states]) for name in rest}
+        self._share()
         self._places = [_place(modules, name) for name in (*self._rest, *(name for own in self._names for name in own))]
 
     def epochs(self, pause: Callable[[], None] = lambda: None) -> Iterator[list[Epoch]]:
@@ -141,7 +142,9 @@ class Together:
                 pause()
                 self.train_step()
             self.write()
-            yield [run.finish_epoch(elbo) for run, elbo in zip(self.runs, self._validate(), strict=True)]
+            epochs = [run.finish_epoch(elbo) for run, elbo in zip(self.runs, self._validate(), strict=True)]
+            self._share()
+            yield epochs
 
     def train_step(self) -> None:
         """Climb the objective of the next batch of images of every run."""
@@ -152,15 +155,16 @@ class Together:
             value, loss = objective_of(model, at(temperature).with_loss, x, generator)
             return value.sum(), loss
 
-        x = torch.stack([run.batch() for run in self.runs])
+        x = self._batch()
         temperatures = _one([run.temperatures(run.step) for run in self.runs], x)
         value, loss = self._mapped(climbed, [run.noise() for run in self.runs], x, temperatures)
         if self._learned is not None:
             self._learned.descend(loss.sum())
         self._weights.descend(-(value / x.shape[1]).sum())
         seconds = (time.perf_counter() - start) / len(self.runs)
-        for run, own in zip(self.runs, value.detach(), strict=True):
-            run.count(own, seconds)
+        self._total += value.detach()
+        for run in self.runs:
+            run.count(seconds)
 
     def measure(self, x: Float[Tensor, "n D"], truths: Sequence[Reference], *, draws: int) -> list[dict[str, Quality]]:
         """The quality of every run's gradient on images, by part; see :func:`softhot.lab.gradients.draws.measure`.
@@ -190,6 +194,19 @@ class Together:
 
         with held(self.runs[0].learner.estimator):
             return tallied(draw, truths, self.runs[0].learner.estimator, draws)
+
+    def _share(self) -> None:
+        """Make the sums of the runs places in one tensor."""
+        self._total = torch.stack([run.total for run in self.runs])
+        for run, own in zip(self.runs, self._total, strict=True):
+            run.total = own
+
+    def _batch(self) -> Tensor:
+        """The images of the next step of every run, in one selection where all choose from the same."""
+        images = self.runs[0].images
+        if images.redraw or any(run.images is not images for run in self.runs):
+            return torch.stack([run.batch() for run in self.runs])
+        return images.train[torch.stack([run.chosen() for run in self.runs])]
 
     def write(self) -> None:
         """Bring the runs to the state that this is in."""

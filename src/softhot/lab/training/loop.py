@@ -187,7 +187,8 @@ class Run:
         self.scaler.step(self.optimiser)
         self.scaler.update()
         self.learner.step()
-        self.count(value, time.perf_counter() - start)
+        self.total += value
+        self.count(time.perf_counter() - start)
 
     def add_slopes(self, x: Tensor, generator: torch.Generator, images: int) -> Tensor:
         """Add the slopes of the objective of x, over a number of images, to ``.grad``; returns the sum of it."""
@@ -196,9 +197,8 @@ class Run:
         self.scaler.scale(-value / images).backward()
         return value.detach()
 
-    def count(self, value: Tensor, seconds: float) -> None:
-        """Take note of a step: the sum of the objective over its images, and the time it took."""
-        self.total += value
+    def count(self, seconds: float) -> None:
+        """Take note of a step, and of the time it took."""
         self.step += 1
         self.seconds += seconds
         self.elapsed += seconds
@@ -219,9 +219,12 @@ class Run:
 
     def batch(self) -> Tensor:
         """The images of the next step."""
+        return self._epoch_images(self.step // self.per_epoch)[0][self.chosen()]
+
+    def chosen(self) -> Tensor:
+        """Which of the images of the epoch are those of the next step."""
         epoch, index = divmod(self.step, self.per_epoch)
-        train, order = self._epoch_images(epoch)
-        return train[order[index]]
+        return self._epoch_images(epoch)[1][index]
 
     def _epoch_images(self, epoch: int) -> tuple[Tensor, tuple[Tensor, ...]]:
         """The images of an epoch, and the indices of its batches; drawn once for all of its steps."""
