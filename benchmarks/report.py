@@ -15,11 +15,13 @@ import typer
 
 from benchmarks.agreement import FALSE_ALARM
 from benchmarks.contest import DISTURBED, SHAPES
+from benchmarks.estimators import CLASSES, LATENTS, MOST
 from benchmarks.peers import TEMPERATURE
 from benchmarks.settings import RESULTS, TRIES, launch
 from benchmarks.timing import OURS, Row, read_csv, shorten
 from benchmarks.train_step import PARTS, STEP
 from benchmarks.trainers import GUMBEL
+from softhot.estimators import ESTIMATORS, Estimator
 from softhot.lab.files import write_text
 
 __all__ = ["main"]
@@ -153,6 +155,7 @@ def _estimators(rows: Sequence[Row]) -> Iterable[str]:
     yield f"Other processes used at most {others:.2f} cores during any of the two."
     columns = ["estimator", "evaluations of f", "milliseconds", "ratio to straight-through"]
     yield "**A training step**\n\n" + _markdown(columns, lines)
+    yield f"Not in the table: {_left_out({line[0] for line in lines})}."
     compared = [row for row in rows if row["evaluations"] == ""]
     names = list(dict.fromkeys(row["contender"] for row in compared))
     lines = []
@@ -162,11 +165,32 @@ def _estimators(rows: Sequence[Row]) -> Iterable[str]:
     yield f"**A gradient**, milliseconds (ratio to {OURS})\n\n" + _markdown(["estimator", *names], lines)
 
 
+def _left_out(shown: Iterable[str]) -> str:
+    """The estimators without a training step, by the reason."""
+    found: dict[str, list[str]] = {}
+    for name, kind in ESTIMATORS.items():
+        if name not in shown:
+            found.setdefault(_reason(kind), []).append(f"`{name}`")
+    return "; ".join(f"{', '.join(names)} ({reason})" for reason, names in found.items())
+
+
+def _reason(kind: type[Estimator]) -> str:
+    if kind.mixture:
+        return "it needs a model whose posterior is a mixture"
+    one = kind()
+    if one.classes not in (None, CLASSES):
+        return f"for {one.classes} classes alone"
+    return f"more than {MOST} evaluations of f" if one.evaluations(LATENTS, CLASSES) > MOST else "not measured yet"
+
+
 def _training(rows: Sequence[Row]) -> Iterable[str]:
     """The steps of each estimator by shape and contender, then where softhot's time goes."""
     others = max(float(row["others"]) for row in rows)
     yield f"Other processes used at most {others:.2f} cores during any case."
     steps = [row for row in rows if row["task"] == STEP]
+    faster = dict.fromkeys(f"`{row['contender']}`" for row in steps if float(row["ratio"]) < 1)
+    if faster:
+        yield f"Faster than {OURS} in some of the rows: {'; '.join(faster)}."
     for estimator, group in groupby(steps, key=lambda row: row["estimator"]):
         own = list(group)
         names = list(dict.fromkeys(row["contender"] for row in own))

@@ -6,9 +6,13 @@ from pathlib import Path
 
 import pytest
 from pages.certificates import certificates
+from pages.draws import drawn
 from pages.formulas import mathml
 from pages.kept import kept
 from pages.symbols import undocumented
+
+from softhot.distributions import OneHotCategorical
+from softhot.kl import Categorical
 
 ROOT = Path(__file__).parent.parent
 FINE = "# A page\n\nSee [below](#below).\n\n## Below\n\n{py:func}`small.function`, $x^2$\n\n"
@@ -102,3 +106,12 @@ def test_a_wrong_certificate_stops_the_build(monkeypatch):
             certificates()
     finally:
         certificates.cache_clear()
+
+
+@pytest.mark.parametrize(("kind", "value"), [(Categorical, "value"), (OneHotCategorical, "entropy")])
+def test_a_value_that_draws_contradict_stops_the_build(kind, value, monkeypatch):
+    assert "± 0.00" in drawn(kind)
+    right = getattr(kind, value)
+    monkeypatch.setattr(kind, value, lambda *given: 1.1 * right(*given))
+    with pytest.raises(ValueError, match=f"{kind.__name__}: the mean .* standard errors from"):
+        drawn(kind)

@@ -385,6 +385,7 @@ def test_a_start_must_be_possible() -> None:
 
 # what is known of public networks
 
+SHIPPED = Path(__file__).parent.parent / "examples" / "networks"
 KNOWN = {  # evidence, B, the best product, the best mixture of B configurations
     "earthquake": ({"MaryCalls": "True"}, 100, 0.7533, 0.0070),
     "asia": ({"asia": "yes", "xray": "yes"}, 8, 1.0371, 0.4369),
@@ -394,7 +395,8 @@ KNOWN = {  # evidence, B, the best product, the best mixture of B configurations
 
 
 def network_file(name: str) -> Path:
-    path = shared(f"bayesnets/{name}.bif")
+    shipped = SHIPPED / f"{name}.bif"
+    path = shipped if shipped.exists() else shared(f"bayesnets/{name}.bif")
     if path is None:
         pytest.skip(f"SOFTHOT_DATA does not hold bayesnets/{name}.bif")
     return path

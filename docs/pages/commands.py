@@ -16,12 +16,15 @@ __all__ = ["commands"]
 def commands() -> dict[str, str]:
     """The text of the page by its name."""
     group: Any = typer.main.get_command(app)
-    parts = [heading("Command line"), group.help, ""]
+    parts = [heading("Command line"), group.help, "", "Without a command there are\n", *_options(group)]
     for name, command in group.commands.items():
-        parts += [heading(f"softhot {name}", "-"), converted(command.help), ""]
-        rows = [(_names(one), _literal_stars(one.help), _default(one)) for one in command.params if one.name != "help"]
-        parts += [table(("option", "what it is", "default"), rows)] if rows else []
+        parts += [heading(f"softhot {name}", "-"), converted(command.help), "", *_options(command)]
     return {"commands": "\n".join(parts)}
+
+
+def _options(command: Any) -> list[str]:
+    rows = [(_names(one), _literal_stars(one.help), _default(one)) for one in command.params if one.name != "help"]
+    return [table(("option", "what it is", "default"), rows)] if rows else []
 
 
 def _names(parameter: Any) -> str:

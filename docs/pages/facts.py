@@ -10,13 +10,23 @@ import torch
 from torch.distributions import Distribution
 
 from softhot.bounds import incompatible
-from softhot.distributions import MixtureOfDiscreteFlows
+from softhot.distributions import MixtureOfDiscreteFlows, Shift
 from softhot.estimators import ESTIMATORS, Estimator
 from softhot.kl import TERMS, Term
 
-__all__ = ["SIZES", "count", "facts_of_distribution", "facts_of_estimator", "facts_of_term", "settings"]
+__all__ = [
+    "SIZES",
+    "count",
+    "example",
+    "facts_of_distribution",
+    "facts_of_estimator",
+    "facts_of_term",
+    "has",
+    "settings",
+]
 
 SIZES = ((2, 3), (20, 10))  # numbers of variables and classes that costs are given for
+_SAMPLES = {"hard": "one-hot", "soft": "relaxed"}
 _VALUES = ("mean", "variance", "mode", "entropy")
 
 
@@ -44,7 +54,7 @@ def facts_of_term(kind: type[Term]) -> list[tuple[str, str]]:
     """The declarations of a KL term."""
     names = {name: one.exact for name, one in TERMS.items() if type(one) is kind}
     return [
-        *((f"``{name}``", "its exact value" if exact else "one Monte Carlo draw") for name, exact in names.items()),
+        *((f"``{name}``", _exact(kind) if exact else _once(kind)) for name, exact in names.items()),
         ("with a hard sample it bounds", kind.bounds["hard"] or "nothing"),
         ("with a relaxed sample it bounds", kind.bounds["soft"] or "nothing"),
         ("it is of", "a relaxed variable, with a temperature" if kind.temperate else "one-hot variables"),
@@ -54,9 +64,9 @@ def facts_of_term(kind: type[Term]) -> list[tuple[str, str]]:
 
 def facts_of_distribution(kind: type[Distribution]) -> list[tuple[str, str]]:
     """What a distribution has in closed form or to rounding, and what can be done with its samples."""
-    one = _example(kind)
+    one = example(kind)
     return [
-        ("exact", ", ".join(name for name in _VALUES if _has(one, name))),
+        ("exact", ", ".join(name for name in _VALUES if has(one, name))),
         ("samples are differentiable", "yes" if one.has_rsample else "no"),
         ("its values can be enumerated", "yes" if one.has_enumerate_support else "no"),
     ]
@@ -83,19 +93,36 @@ def settings(one: Estimator) -> list[str]:
     return [f"{name}={value!r}" for name, value in values.items() if isinstance(value, int | float | str | None)]
 
 
-def _example(kind: type[Distribution]) -> Distribution:
+def example(kind: type[Distribution]) -> Distribution:
+    """A small distribution of a kind, in float64."""
+    logits = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64).log()
     if issubclass(kind, MixtureOfDiscreteFlows):
-        return kind.of_deltas(torch.zeros(2, 2, 3))
-    given: dict[str, Any] = {"logits": torch.zeros(3)}
+        flows = torch.stack([logits, logits.flip(0)])[:, None]  # two, of one variable
+        return kind(logits.expand(2, 1, 3), Shift(flows))
+    given: dict[str, Any] = {"logits": logits}
     if "temperature" in inspect.signature(kind).parameters:
         given["temperature"] = 1.0
     return kind(**given)
 
 
-def _has(one: Distribution, name: str) -> bool:
+def has(one: Distribution, name: str) -> bool:
+    """Whether a distribution has a value that torch.distributions has a name for."""
     try:
         value = getattr(one, name)
         _ = value() if callable(value) else value
     except NotImplementedError:
         return False
     return True
+
+
+def _exact(kind: type[Term]) -> str:
+    cost = "a sum over the classes"
+    if kind.mixture:
+        cost = "a sum over the components"
+    elif kind.temperate and kind.noise == "gumbel":
+        cost = "integrals over one dimension, from tables for the temperature"
+    return f"its exact value; costs no draw, but {cost}"
+
+
+def _once(kind: type[Term]) -> str:
+    return f"log q(z) - log p(z) at one {_SAMPLES[kind.sample]} sample, whose mean is the exact value"

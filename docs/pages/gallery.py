@@ -46,7 +46,7 @@ def gallery() -> dict[str, str]:
         script = EXAMPLES / f"{name}.py"
         tree = ast.parse(script.read_text())
         said, start = ast.get_docstring(tree) or "", tree.body[1].lineno
-        parts += [heading(title, "-"), converted(said), f"\n``python examples/{name}.py`` prints\n"]
+        parts += [heading(title, "-"), converted(said), f"\n``.venv/bin/python examples/{name}.py`` prints\n"]
         parts += [
             literal(printed[name]),
             f".. literalinclude:: ../../examples/{name}.py\n   :language: python\n   :lines: {start}-\n",

@@ -15,6 +15,7 @@ from torch.distributions import Distribution
 
 from pages.certificates import certificate
 from pages.docstrings import converted
+from pages.draws import drawn
 from pages.facts import facts_of_distribution, facts_of_estimator, facts_of_term
 from pages.markup import heading, listed, table
 from pages.symbols import Symbol, definition, described, symbols
@@ -75,9 +76,8 @@ class Kind:
         parts = [heading(subject.name), *module, f".. py:currentmodule:: {self.package}\n"]
         parts += [converted(definition(subject.home)), "", table(("", ""), _facts(subject.value))]
         parts += [heading("In Python", "-"), *map(described, [subject, *others])]
-        if subject.value in ESTIMATORS.values():
-            parts += [heading("Certificate", "-"), certificate(name)]
-        return parts
+        measured = certificate(name) if subject.value in ESTIMATORS.values() else drawn(subject.value)
+        return [*parts, heading("Certificate", "-"), measured]
 
 
 def _facts(kind: type[Any]) -> list[tuple[str, str]]:

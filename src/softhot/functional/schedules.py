@@ -1,4 +1,7 @@
-"""Schedules: a number for every step of training, for temperatures above all."""
+"""Schedules: a number for every step of training, a temperature or the weight of a KL term.
+
+With a weight below one the objective is no ELBO: report :func:`softhot.bounds.elbo` or `iwae`.
+"""
 
 from __future__ import annotations
 
@@ -94,7 +97,7 @@ _ANNEALED = {"linear": Linear, "exponential": Exponential}
 
 
 def schedule(start: float, end: float | None, steps: int, shape: str = "exponential") -> Schedule:
-    """The schedule by name: constant where there is no end.
+    """The schedule by name, of temperatures or weights: constant where there is no end.
 
     Raises:
         ValueError: If the shape has another name.
