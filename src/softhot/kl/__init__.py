@@ -39,7 +39,6 @@ __all__ = [
     "Relaxed",
     "RelaxedPosterior",
     "Term",
-    "log_mass",
     "term",
 ]
 
