@@ -26,7 +26,8 @@ TEMPERATURE = 0.5
 _SAID = {
     "term": "log q(z) - log p(z), with z from q, for two variables of three classes,\n"
     f"in nats, at temperature {TEMPERATURE} if the term has one.",
-    "distribution": "a small one: the entropy is the mean of -log q(z), in nats.",
+    "distribution": "a small one, of logits log 0.5, log 0.3, log 0.2, and temperature 1 if it has one.\n"
+    "The entropy is the mean of -log q(z), in nats.",
 }
 Q = torch.tensor([[0.5, 0.3, 0.2], [0.1, 0.1, 0.8]], dtype=torch.float64).log()  # two variables of three classes
 P = torch.tensor([[0.2, 0.3, 0.5], [0.4, 0.3, 0.3]], dtype=torch.float64).log()
