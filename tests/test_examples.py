@@ -12,6 +12,8 @@ from softhot.lab.study import declaration
 from softhot.lab.study.summary import summarise
 from tests import studies
 
+FINDINGS = EXAMPLES.parent / "docs" / "findings"
+
 
 def lines(name):
     return output(name).splitlines()
