@@ -393,11 +393,11 @@ REFUSED: list[tuple[Callable[[], object], str]] = [
     ),
     (
         lambda: MixtureOfDiscreteFlows(torch.full((5, 2, 3), -INF), Shift(torch.zeros(5, 2, 3))),
-        r"base_logits has a row with NaN or \+inf, or of -inf only",
+        r"base_logits has a row of -inf only",
     ),
     (
         lambda: MixtureOfDiscreteFlows(torch.zeros(5, 2, 3), Shift(torch.zeros(5, 2, 3)), torch.tensor([math.nan] * 5)),
-        r"mixture_logits has a row with NaN",
+        r"mixture_logits has NaN",
     ),
     (
         lambda: MixtureOfDiscreteFlows(bases.uniform(9, (4,) * 9), Shift(torch.zeros(9, 9, 4))).entropy(),

@@ -69,10 +69,9 @@ def alike(name: str, value: Tensor, other_name: str, other: Tensor) -> None:
     shapes = f"{name} of shape {tuple(value.shape)} and {other_name} of shape {tuple(other.shape)}"
     if value.shape[-1] != other.shape[-1]:
         raise ValueError(f"{shapes} differ in the number of classes, their last dimension; use as many in both.")
-    try:
-        torch.broadcast_shapes(value.shape, other.shape)
-    except RuntimeError:
-        raise ValueError(f"{shapes} do not broadcast; use {other_name}.reshape(...) to a shape that does.") from None
+    sizes = zip(reversed(value.shape), reversed(other.shape), strict=False)  # torch.broadcast_shapes imports sympy
+    if not all(one == two or 1 in (one, two) for one, two in sizes):
+        raise ValueError(f"{shapes} do not broadcast; use {other_name}.reshape(...) to a shape that does.")
 
 
 def wide(logits: Tensor) -> Tensor:

@@ -25,9 +25,7 @@ class Schedule(ABC):
 
 def _check(*values: float, steps: int = 0) -> None:
     if not all(map(math.isfinite, values)):
-        raise ValueError(
-            f"a schedule through {', '.join(map(str, values))} is no number at some step; use finite ones."
-        )
+        raise ValueError(f"a schedule through {', '.join(map(str, values))} has steps of no number; use finite ones.")
     if steps < 0:
         raise ValueError(f"steps={steps} is before the start; use steps=1000, for example, or 0 for the end at once.")
 

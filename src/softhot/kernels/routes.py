@@ -156,9 +156,9 @@ def unseen(x: Tensor) -> bool:
 
 def constant(x: Tensor) -> bool:
     """Whether a tensor is one number that can be looked at, and no derivative in it is taken, of any kind."""
-    if torch.compiler.is_compiling() or x.numel() != 1 or not x.is_cpu or x.requires_grad:
+    if unseen(x) or x.numel() != 1 or not x.is_cpu or x.requires_grad:
         return False
-    return not is_functorch_wrapped_tensor(x) and (forward_ad._current_level < 0 or _tangent(x) is None)
+    return forward_ad._current_level < 0 or _tangent(x) is None
 
 
 def front(info: Any, dim: int | None, x: Tensor) -> Tensor:
