@@ -32,12 +32,12 @@ coverage: .venv/ready ## run the tests and report which lines and branches they 
 
 oldest: ## run the tests with the oldest supported versions, on PYTHON (downloads a CUDA build of PyTorch, several GB)
 	$(PYTHON) -m venv .venv-oldest
-	.venv-oldest/bin/pip install --quiet --constraint constraints-oldest.txt --editable '.[test]'
+	.venv-oldest/bin/pip install --quiet --constraint constraints-oldest.txt --editable '.[test,docs]'
 	.venv-oldest/bin/pytest -n auto
 
 newest: ## run the tests with the newest versions that there are, on PYTHON (downloads a CUDA build of PyTorch, several GB)
 	$(PYTHON) -m venv .venv-newest
-	.venv-newest/bin/pip install --quiet --upgrade --editable '.[test]'
+	.venv-newest/bin/pip install --quiet --upgrade --editable '.[test,docs]'
 	.venv-newest/bin/pytest -n auto
 
 lint: .venv/ready ## check style and types

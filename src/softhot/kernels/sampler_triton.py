@@ -20,7 +20,7 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-from triton.language import constexpr
+from triton.language import constexpr, gather  # noqa: F401 - new in Triton 3.3: without it, the reference
 
 __all__ = ["backward", "choose", "sample", "works"]
 
