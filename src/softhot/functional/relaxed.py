@@ -89,13 +89,8 @@ def relaxed_entropy(logits: Float[Tensor, "*batch K"], temperature: float | Tens
     largest, total, count = expected(logits, None, t, "gumbel")
     t = _double(t).to(logits.device) if isinstance(t, Tensor) else t
     log_t = t.log() if isinstance(t, Tensor) else math.log(t)
-    negative = (
-        _log_gamma(count)
-        + (count - 1) * log_t
-        + (count * largest - total) / t
-        - count * (EULER * (2 + 1 / t) + _digamma(count))
-    )
-    return (-negative).to(logits.dtype)
+    fixed = count * (EULER * (2 + 1 / t) + _digamma(count)) - _log_gamma(count) - (count - 1) * log_t
+    return ((total - count * largest) / t + fixed).to(logits.dtype)
 
 
 def relaxed_kl(
@@ -139,10 +134,8 @@ def relaxed_kl(
     ratio = ratio.to(logits.device) if isinstance(ratio, Tensor) else ratio
     largest, total, count = expected(logits, prior_logits, ratio, "-gumbel")
     log_ratio = ratio.log() if isinstance(ratio, Tensor) else math.log(ratio)
-    divergence = (
-        count * (largest - EULER) - total - (count - 1) * log_ratio + count * (EULER * (ratio - 1) - _digamma(count))
-    )
-    return divergence.to(logits.dtype)
+    fixed = count * (EULER * (ratio - 2) - _digamma(count)) - (count - 1) * log_ratio
+    return (count * largest - total + fixed).to(logits.dtype)
 
 
 def relaxed_log_prob(

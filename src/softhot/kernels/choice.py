@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from softhot.kernels.choice_reference import Choice, grouped
-from softhot.kernels.choice_tables import STRIDE, Tables, tables
+from softhot.kernels.choice_tables import STRIDE, Form, Tables, tables
 from softhot.kernels.noise import Noise
 from softhot.kernels.parallel import run
 from softhot.kernels.routes import again, beside, compiled, front, needs_gradient, operator, route
@@ -48,7 +48,7 @@ def expected(locations: Tensor, other: Tensor | None, scale: float | Tensor, noi
         return Expected(*_Expected.apply(wide, other, scale, noise))  # type: ignore[no-untyped-call]
     probable = needs_gradient(wide, scale) or (other is not None and needs_gradient(other))
     rows, _ = _expected_op(wide, other, _tensor(scale), noise, probable, needs_gradient(scale))
-    return Expected(rows[..., 0], rows[..., 2], rows[..., 3])
+    return Expected(rows[0], rows[2], rows[3])
 
 
 def expected_reference(locations: Tensor, other: Tensor | None, scale: float | Tensor, noise: Noise) -> Expected:
@@ -115,13 +115,13 @@ class _Expected(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor | float]:
         moving = ctx.needs_input_grad[:3]
         rows, chances = _survey(locations, other, scale, noise, any(moving), moving[2])
-        ctx.noise, ctx.scale, ctx.full = noise, scale, bool((rows[..., 3] == locations.shape[-1]).all())
+        ctx.noise, ctx.scale, ctx.full = noise, scale, bool((rows[3] == locations.shape[-1]).all())
         ctx.save_for_backward(locations, other, rows, chances, *(scale,) if isinstance(scale, Tensor) else ())
         if ctx.full:
-            return rows[..., 0], rows[..., 2], float(locations.shape[-1])
-        possible = rows[..., 3]
+            return rows[0], rows[2], float(locations.shape[-1])
+        possible = rows[3]
         ctx.mark_non_differentiable(possible)
-        return rows[..., 0], rows[..., 2], possible
+        return rows[0], rows[2], possible
 
     @staticmethod
     def backward(ctx: Any, by_value: Tensor, by_total: Tensor, _: Any) -> Any:
@@ -160,7 +160,7 @@ def _in_expected(
         if moving[0]:
             in_locations = _spread(chances, -scale * by_value, -scale * by_total, impossible)
     if moving[2]:
-        value, _, _, _, drift, mean, own, sum_ = rows.unbind(-1)
+        value, _, _, _, drift, mean, own, sum_ = rows
         s = scale.to(torch.float64)
         wider = s > 1
         in_scale = by_value * (torch.where(wider, s, 1.0) * drift + wider * (value - mean) / s.clamp_min(1.0))
@@ -201,12 +201,11 @@ def _survey_reference(
     value, count = choice.expected_max(), possible.sum(-1).to(torch.float64)
     value = value if alike is None else torch.where(alike, value, math.inf)
     p = choice.probabilities() if probable else m.new_empty(0)
-    nothing = torch.zeros_like(value)
-    slopes = [nothing] * 4
+    nothing, slopes = torch.zeros_like(value), []
     if moving:
         own = locations.to(torch.float64).masked_fill(~possible, 0.0)
         slopes = [choice.drift(), (p * finite).sum(-1), (p * own).sum(-1), own.sum(-1)]
-    return torch.stack([value, nothing, finite.sum(-1), count, *slopes], -1), p.to(locations.dtype)
+    return torch.stack([value, nothing, finite.sum(-1), count, *slopes]), p.to(locations.dtype)
 
 
 def _curve_reference(
@@ -248,7 +247,7 @@ def _curve_op(locations: Tensor, scale: Tensor, noise: Noise, gradient: Tensor, 
 def _(
     locations: Tensor, other: Tensor | None, scale: Tensor, noise: Noise, probable: bool, moving: bool
 ) -> tuple[Tensor, Tensor]:
-    rows = locations.new_empty((*locations.shape[:-1], STRIDE), dtype=torch.float64)
+    rows = locations.new_empty((_numbers(moving), *locations.shape[:-1]), dtype=torch.float64)
     return rows, _like(locations) if probable else locations.new_empty(0)
 
 
@@ -274,7 +273,7 @@ def _expected_context(ctx: Any, inputs: Any, output: Any) -> None:
 def _expected_gradient(ctx: Any, by_rows: Tensor, _: Any) -> Any:
     locations, other, scale, rows, chances = ctx.saved_tensors
     call = locations, other, scale, ctx.noise
-    by_value, by_total = by_rows[..., 0], by_rows[..., 2]
+    by_value, by_total = by_rows[0], by_rows[2]
     return *_in_expected(call, (*ctx.needs_input_grad[:3], False), rows, chances, by_value, by_total, False), None, None
 
 
@@ -304,7 +303,7 @@ def _(
 ) -> Any:
     m, s = front(info, dims[0], locations), beside(dims[2], scale, locations, dims[0])
     o = None if other is None else front(info, dims[1], other)
-    return _expected_op(m, o, s, noise, probable, moving), (0, 0 if probable else None)
+    return _expected_op(m, o, s, noise, probable, moving), (1, 0 if probable else None)
 
 
 @_probabilities_op.register_vmap
@@ -325,23 +324,23 @@ def _(info: Any, dims: Any, locations: Tensor, scale: Tensor, noise: Noise, grad
 def _survey(
     locations: Tensor, other: Tensor | None, scale: float | Tensor, noise: Noise, probable: bool, drift: bool
 ) -> tuple[Tensor, Tensor]:
-    """The numbers of each row, the first turned into the expected maximum, and the choice probabilities if wanted."""
+    """See the operator."""
     cpu = compiled("choice_cpu")
     if cpu is None or not locations.numel():
         return _survey_reference(locations, other, scale, noise, probable, drift)
-    rows = torch.empty((*locations.shape[:-1], STRIDE), dtype=torch.float64)
+    rows = torch.empty((_numbers(drift), *locations.shape[:-1]), dtype=torch.float64)
+    numbers = rows.view(len(rows), -1)
     chances = torch.empty_like(locations, memory_format=torch.contiguous_format) if probable else locations.new_empty(0)
-    for part, table, scales in _parts(locations, scale, noise, drift):
-        m, numbers = _rows(locations, part), _rows(rows, part)
+    for part, table, scales in _parts(locations, scale, noise, drift, "splines"):
+        m = _rows(locations, part)
         run(
             cpu.expected_body(m.dtype),
             m.shape,
             *_shared(table, scales),
             table.drift if drift else None,
             *(m, None if other is None else _rows(other, part), scales),
-            *(_rows(chances, part) if probable else None, numbers),
+            *(_rows(chances, part) if probable else None, numbers[:, part], numbers.stride(0)),
         )
-        _finish(numbers, scales)
     return rows, chances
 
 
@@ -360,7 +359,7 @@ def _curve(
         return _curve_reference(locations, scale, noise, gradient, moving)
     out = torch.empty_like(locations, memory_format=torch.contiguous_format)
     in_scale = torch.empty(locations.shape[:-1] if moving else (0,), dtype=torch.float64)
-    for part, table, scales in _parts(locations, scale, noise):
+    for part, table, scales in _parts(locations, scale, noise, form="splines"):
         m = _rows(locations, part)
         run(
             cpu.probabilities_backward_body(m.dtype),
@@ -386,7 +385,8 @@ def _survey_gpu(
         _finish(numbers, scales.to(numbers.device))
         found.append((numbers, chances))
     numbers, chances = (torch.cat(parts) for parts in zip(*found, strict=True))
-    return numbers.view(*locations.shape[:-1], STRIDE), chances.view(locations.shape) if probable else chances
+    rows = numbers.mT[: _numbers(moving)].reshape(-1, *locations.shape[:-1])
+    return rows, chances.view(locations.shape) if probable else chances
 
 
 @_probabilities_op.register_kernel("cuda")
@@ -410,6 +410,11 @@ def _gpu() -> Any:
     return gpu if gpu is not None and gpu.works() else None
 
 
+def _numbers(moving: bool) -> int:
+    """How many numbers a row has: half of them are for the derivative in the scale."""
+    return STRIDE if moving else STRIDE // 2
+
+
 def _finish(numbers: Tensor, scales: Tensor) -> None:
     """From the expected maximum beyond the largest location, in units of the wider noise, the expected maximum."""
     numbers[:, 0] *= scales.clamp_min(1.0).repeat_interleave(len(numbers) // len(scales))
@@ -420,7 +425,7 @@ def _shared(table: Tables, scales: Tensor) -> tuple[float | Tensor, ...]:
     """The arguments that both kernels begin with."""
     item, entries = table.exponent.element_size(), table.exponent[0].numel()
     numbers = (item, table.step, table.start, table.shift, table.length, entries, table.nodes, table.limit, table.room)
-    rows = (table.rates(scales), table.decay, table.rest, table.windows, table.exponent, table.hazard)
+    rows = (table.rates(scales), table.decay, table.rest, table.windows, table.exponent, table.hazard, table.across)
     return *numbers, len(scales), *rows
 
 
@@ -428,7 +433,7 @@ def _rows(x: Tensor, part: slice) -> Tensor:
     return x.detach().contiguous().view(-1, x.shape[-1])[part]
 
 
-def _parts(locations: Tensor, scale: float | Tensor, noise: Noise, moving: bool = False) -> Any:
+def _parts(locations: Tensor, scale: float | Tensor, noise: Noise, moving: bool = False, form: Form = "slices") -> Any:
     """Rows that share few scales, with their tables and the scales, which are on the CPU."""
     scale = scale.detach() if isinstance(scale, Tensor) else scale
     _, flat, (scales, each) = grouped(scale, locations.shape[:-1], torch.device("cpu"))
@@ -437,6 +442,6 @@ def _parts(locations: Tensor, scale: float | Tensor, noise: Noise, moving: bool 
         some = torch.tensor([here], dtype=torch.float64) if not isinstance(here, Tensor) else here.contiguous()
         yield (
             slice(first * each, (first + len(some)) * each),
-            tables(noise, here, locations.shape[-1], locations.dtype, moving),
+            tables(noise, here, locations.shape[-1], locations.dtype, moving, form),
             some,
         )

@@ -1,4 +1,4 @@
-r"""Discrete choices on the CPU, row by row, compiled by Numba.
+r"""Discrete choices on the CPU, compiled by Numba.
 
 With :math:`S_n = \sum_k A(x_n - m_k)` at node n and :math:`\Pi_n = e^{-S_n}`, the expected maximum is the end of the
 nodes less the sum of the :math:`\Pi_n`, and the probability of class k the sum of :math:`\Pi_n D(x_n - m_k)`, sums that
@@ -9,7 +9,8 @@ The derivative of the probabilities along a gradient g needs no table of D', sin
 
 .. math:: \sum_k g_k \frac{\partial p_k}{\partial m_j} = \int \Pi D_j \sum_k (g_j - g_k) D_k
 
-A thread needs the memory of the nodes and of one row, whatever the number of rows.
+Rows come in groups that are worked on together: eight of few classes, or one of many. A thread needs the memory of the
+nodes and of one group, whatever the number of rows.
 """
 
 from __future__ import annotations
@@ -23,13 +24,18 @@ from numba import njit
 
 from softhot.kernels.choice_tables import LAST, STRIDE
 from softhot.kernels.compiled import SUMS, array, bits, job, next_piece, of_dtype
+from softhot.kernels.mesh import read, scatter, survey_row, survey_rows
+from softhot.kernels.nodes import collect, spread, weigh
 from softhot.kernels.parallel import HEADER
-from softhot.kernels.slices import TAPS, TILE, accumulate, dots, place, survey, weigh
+from softhot.kernels.vectors import LANES
 
 __all__ = ["expected_body", "probabilities_backward_body"]
 
 _i64, _f32, _f64 = np.int64, np.float32, np.float64
-_SINGLE, _DOUBLE = TAPS[4], TAPS[8]
+_SHORT = 128  # classes of rows that come in eights, at most
+_TURNS = 8  # copies of the mesh of a long row
+_BLOCK = 1024  # classes of a long row whose weights are added up in the table's kind
+_TOP, _TOTAL, _POSSIBLE, _UNLIKE, _ONE, _TWO, _FOUR, _WEIGHT = (LANES * i for i in range(8))  # numbers of a survey
 
 
 class _Table(NamedTuple):
@@ -39,6 +45,7 @@ class _Table(NamedTuple):
     start: float
     shift: int
     length: int
+    nodes: int
     limit: float
     room: int
     rate: float
@@ -47,62 +54,85 @@ class _Table(NamedTuple):
     windows: int
     exponent: int
     hazard: int
+    across: int
 
 
 class _Memory(NamedTuple):
-    """What a thread works in: the size of a number, and addresses for a row, a tile and the nodes."""
+    """What a thread works in: the size of a number, the width of a mesh, and addresses.
+
+    First what a survey leaves of a group; then its mesh and its nodes, with as much for a second sum over them, and
+    for both of another table.
+    """
 
     item: int
+    width: int
+    numbers: int
+    lost: int
     wide: int
-    below: int
-    starts: int
-    weights: int
-    lanes: int
+    points: int
+    within: int
+    totals: int
+    mesh: int
+    gained_mesh: int
     sums: int
     others: int
-    factors: int
-    gained: int
     drifts: int
     others_drifts: int
+    factors: int
+    gained: int
 
 
-class _Row(NamedTuple):
-    """What a survey says of a row, and the nodes that count: the first, and how many vectors of eight."""
+class _Group(NamedTuple):
+    """Rows of as many classes; the last point of their mesh; the first node, and how many count, in eights."""
 
+    rows: int
     classes: int
-    top: float
-    total: float
-    possible: float
-    unlike: float
+    last: int
     first: int
-    vectors: int
+    nodes: int
 
 
-# ---- steps of a row ------------------------------------------------------------------------------------------------
+# ---- steps of a group ----------------------------------------------------------------------------------------------
 
 
 @njit(**SUMS)
-def _survey(zero, memory, table, locations, other, ratio, classes, available):
-    """Leaves in memory how far each class is below the largest, and the taps of a short row.
+def _survey(zero, memory, table, locations, other, ratio, classes, rows, available):
+    """Leaves in memory numbers of each row, and where its classes are on the mesh.
 
-    There are no vectors where there is nothing to integrate.
+    There are no nodes where there is nothing to integrate.
     """
-    unit = _f64(_i64(1) << table.shift) / table.step
-    top, total, possible, unlike, one, two, four, weight = survey(
-        zero, locations, other, ratio, table.rate, unit, table.decay, classes, available, memory.wide, memory.below
-    )
-    if unlike > 0 or not (top > -np.inf) or not (top < np.inf):
-        return _Row(classes, top, total, possible, unlike, 0, 0)
-    size = 2 * table.room + 2
+    numbers, unit = array(memory.numbers, LANES * LANES, 0.0), _f64(_i64(1) << table.shift) / table.step
+    wide, points, within, to = memory.wide, memory.points, memory.within, memory.numbers
+    rate, decay, limit = table.rate, table.decay, table.limit
+    if classes <= _SHORT:
+        (last,) = survey_rows(
+            zero, locations, other, ratio, rate, unit, decay, limit, classes, rows, wide, points, within, to
+        )
+    else:
+        (last,) = survey_row(
+            zero, locations, other, ratio, rate, unit, decay, limit, classes, available, wide, points, within, to
+        )
+    size, first, end = 2 * table.room + 2, table.nodes, 0
     windows = array(table.windows, 1 + 4 * size, 0)
-    first = max(
-        windows[0], windows[1 + _twice(one)], windows[1 + size + _twice(two)], windows[1 + 2 * size + _twice(four)]
-    )
-    end = windows[1 + 3 * size + min(_twice(1.07 * weight) + 1, size - 1)]  # a line misses a logarithm by .086 at most
-    row = _Row(classes, top, total, possible, unlike, first, (end - first + 7) >> 3)
-    if classes <= TILE:
-        _place(zero, memory, table, row, 0)
-    return row
+    for r in range(rows):
+        if _integrable(numbers, r):
+            begin = max(
+                windows[0],
+                windows[1 + _twice(numbers[_ONE + r])],
+                windows[1 + size + _twice(numbers[_TWO + r])],
+                windows[1 + 2 * size + _twice(numbers[_FOUR + r])],
+            )
+            weight = 1.07 * numbers[_WEIGHT + r]  # a line misses a logarithm by .086 at most
+            first = min(first, begin)
+            end = max(end, windows[1 + 3 * size + min(_twice(weight) + 1, size - 1)])
+    nodes = max(0, end - first + LANES - 1) // LANES * LANES
+    return _Group(rows, classes, last, min(first, table.nodes - nodes), nodes)
+
+
+@njit(**SUMS)
+def _integrable(numbers, r):
+    """Whether a row has an expected maximum: the same classes are possible, and they are somewhere."""
+    return not (numbers[_UNLIKE + r] > 0) and -np.inf < numbers[_TOP + r] < np.inf
 
 
 @njit(**SUMS)
@@ -112,179 +142,269 @@ def _twice(x):
 
 
 @njit(**SUMS)
-def _place(zero, memory, table, row, k):
-    """The taps of the tile that begins with class k; returns how many classes it has."""
-    size, below = min(TILE, row.classes - k), memory.below + k * memory.item
-    place(zero, below, memory.starts, memory.weights, table.limit, table.shift, table.length, row.first, size)
-    return size
+def _scatter(zero, memory, group, gains):
+    """The weights of the classes on the mesh of each row; with gains, also gain times them."""
+    width, end, classes = memory.width, group.last + LANES, group.classes
+    points, within, mesh, gained = memory.points, memory.within, memory.mesh, memory.gained_mesh
+    _clear(zero, mesh, group.rows if classes <= _SHORT else _TURNS, width, end)
+    if gains:
+        _clear(zero, gained, group.rows if classes <= _SHORT else _TURNS, width, end)
+    if classes <= _SHORT:
+        scatter(zero, points, within, LANES, classes, group.rows, width, mesh, gains, classes, 1, gained)
+        return
+    totals = array(memory.totals, 2 * width, 0.0)
+    totals[:] = 0.0
+    for start in range(0, classes, _BLOCK):
+        size = min(_BLOCK, classes - start)
+        for turns, k in ((_TURNS, start), (1, start + size // _TURNS * _TURNS)):
+            count = size // _TURNS if turns > 1 else size % _TURNS
+            here, places = points + 4 * k, within + memory.item * k
+            some = gains + memory.item * k if gains else 0
+            scatter(zero, here, places, turns, count, turns, width, mesh, some, 1, turns, gained)
+        _add_up(zero, mesh, width, end, totals)
+        if gains:
+            _add_up(zero, gained, width, end, totals[width:])
+    _settle(zero, mesh, end, totals)
+    if gains:
+        _settle(zero, gained, end, totals[width:])
 
 
 @njit(**SUMS)
-def _sum(zero, memory, table, row, values, sums, gains, gained):
-    """The sums over the classes of a table at the nodes; with gains also of gain times it. A short row is in place."""
-    nodes = 8 * row.vectors
-    array(sums, nodes, 0.0)[:] = 0.0
-    array(gained, nodes, 0.0)[:] = 0.0
-    for k in range(0, row.classes, TILE):
-        size = _place(zero, memory, table, row, k) if row.classes > TILE else row.classes
-        here = gains + k * memory.item if gains else 0
-        accumulate(zero, values, table.length, memory.starts, memory.weights, size, row.vectors, sums, here, gained)
+def _clear(zero, mesh, rows, width, end):
+    points = array(mesh, rows * width, zero)
+    for r in range(rows):
+        for i in range(end):
+            points[r * width + i] = zero
 
 
 @njit(**SUMS)
-def _dot(zero, memory, table, row, values, factors, gains, gained, results):
-    """The sum over the nodes of factor times a table, for each class; see `dots`. A short row is in place."""
-    for k in range(0, row.classes, TILE):
-        size = _place(zero, memory, table, row, k) if row.classes > TILE else row.classes
-        here, there = gains + k * memory.item if gains else 0, results + k * memory.item
-        dots(
-            zero,
-            values,
-            table.length,
-            memory.starts,
-            memory.weights,
-            size,
-            row.vectors,
-            factors,
-            here,
-            gained,
-            memory.lanes,
-            there,
-        )
+def _add_up(zero, mesh, width, end, totals):
+    """Move what is on the copies of a mesh to the totals."""
+    copies = array(mesh, _TURNS * width, zero)
+    for c in range(_TURNS):
+        for i in range(end):
+            totals[i] += _f64(copies[c * width + i])
+            copies[c * width + i] = zero
 
 
 @njit(**SUMS)
-def _expected(zero, memory, table, row, locations, probabilities, drift, results):
-    """Fill results: E[max] beyond the largest location, in units of the wider noise; the largest location; sum; count;
-    the derivative of the first in the scale, locations fixed; the mean of the locations, and of m, and the sum of m.
+def _settle(zero, mesh, end, totals):
+    """Move the totals to the first copy."""
+    kind, points = type(zero), array(mesh, end, zero)
+    for i in range(end):
+        points[i] = kind(totals[i])
+
+
+@njit(**SUMS)
+def _sum(zero, memory, table, group, values, mesh, sums):
+    """The sums at the nodes of what is on the mesh, times a table."""
+    end, rows, nodes, first = group.last + LANES, group.rows, group.nodes, group.first
+    spread(zero, values, table.shift, table.length, mesh, memory.width, end, rows, nodes, first, sums)
+
+
+@njit(**SUMS)
+def _weigh(zero, memory, table, group, order):
+    """The factors of the nodes, and what of the integral is lost; see `weigh`."""
+    rows, nodes, step = group.rows, group.nodes, table.step
+    weigh(zero, memory.sums, rows, nodes, table.rest, step, order, memory.factors, memory.lost)
+
+
+@njit(**SUMS)
+def _get(zero, memory, table, group, gains, results):
+    """What each class gets from the nodes: the sum of their factors times the hazard. With gains, less that sum than
+    gain times that of what is gained.
     """
-    kind, classes = type(zero), row.classes
-    p = array(probabilities, classes, zero)
-    results[:] = 0.0
-    results[1], results[2], results[3] = row.top, row.total, row.possible
-    if row.vectors == 0:
-        if row.unlike > 0:
-            results[0], results[1], results[3] = np.inf, 0.0, max(row.possible, 1.0)
-        p[:] = kind(1.0 / max(row.possible, 1.0)) if row.unlike > 0 else kind(np.nan)
-        return
-    _sum(zero, memory, table, row, table.exponent, memory.sums, 0, 0)
-    (lost,) = weigh(zero, memory.sums, row.vectors, table.rest, table.step, 1.0, memory.factors)
-    nodes = 8 * row.vectors
-    results[0] = table.start + table.step * (_f64(row.first + nodes) - 0.5 - lost)
-    if not p.size:
-        return
-    _dot(zero, memory, table, row, table.hazard, memory.factors, 0, 0, probabilities)
-    if row.possible == 1.0:
-        below = array(memory.below, classes, zero)
-        for k in range(classes):
-            p[k] = kind(1.0) if below[k] == kind(0.0) else kind(0.0)
-    if drift:
-        _sum(zero, memory, table, row, drift, memory.sums, 0, 0)
-        others, factors = array(memory.sums, nodes, 0.0), array(memory.factors, nodes, zero)
-        b, m = array(memory.wide, classes, 0.0), array(locations, classes, zero)
-        for n in range(nodes):
-            results[4] += others[n] * _f64(factors[n])
-        for k in range(classes):
-            if b[k] > -np.inf:
-                results[5] += _f64(p[k]) * b[k]
-                results[6] += _f64(p[k]) * _f64(m[k])
-            if m[k] > kind(-np.inf):
-                results[7] += _f64(m[k])
+    across, shift, nodes, first, rows = table.across, table.shift, group.nodes, group.first, group.rows
+    vectors, width = (group.last + LANES - 1) // LANES, memory.width
+    for factors, mesh in ((memory.factors, memory.mesh), (memory.gained, memory.gained_mesh)):
+        if gains or factors == memory.factors:
+            collect(zero, across, shift, factors, nodes, first, rows, vectors, width, mesh)
+    points, within, mesh, gained = memory.points, memory.within, memory.mesh, memory.gained_mesh
+    classes = group.classes
+    if classes <= _SHORT:
+        read(zero, points, within, classes, rows, width, mesh, gains, gained, classes, 1, results)
+    else:
+        read(zero, points, within, (classes + LANES - 1) // LANES, classes, 0, mesh, gains, gained, 1, LANES, results)
 
 
 @njit(**SUMS)
-def _probabilities_backward(zero, memory, table, row, gradient, drift, out):
-    """Fill the derivative in the locations, and return that in the scale for fixed locations."""
-    kind, nodes, in_scale = type(zero), 8 * row.vectors, 0.0
-    if row.vectors == 0:
-        array(out, row.classes, zero)[:] = kind(np.nan)
-        return np.nan
-    _sum(zero, memory, table, row, table.exponent, memory.sums, 0, 0)
-    weigh(zero, memory.sums, row.vectors, table.rest, table.step, 2.0, memory.factors)
-    _sum(zero, memory, table, row, table.hazard, memory.sums, gradient, memory.others)
-    one, two = array(memory.sums, nodes, 0.0), array(memory.others, nodes, 0.0)
-    factors, gained = array(memory.factors, nodes, zero), array(memory.gained, nodes, zero)
+def _expected(zero, memory, table, group, locations, probabilities, drift, results, first, stride):
+    """Fill the results of each row, from the first on, a stride apart: the expected maximum; what of it is beyond the
+    largest location, in units of the wider noise; sum; count; the derivative of the second in the scale, locations
+    fixed; the mean of the locations, and of m, and the sum of m.
+    """
+    kind, classes, numbers = type(zero), group.classes, array(memory.numbers, LANES * LANES, 0.0)
+    wider, beyond = _f64(_i64(1) << table.shift) / (table.step * table.rate), 0.0
+    if group.nodes:
+        _scatter(zero, memory, group, 0)
+        _sum(zero, memory, table, group, table.exponent, memory.mesh, memory.sums)
+        _weigh(zero, memory, table, group, 1.0)
+        beyond = table.start + table.step * (_f64(group.first + group.nodes) - 0.5)
+        if probabilities:
+            if drift:
+                _sum(zero, memory, table, group, drift, memory.mesh, memory.sums)
+            _get(zero, memory, table, group, 0, probabilities)
+    lost = array(memory.lost, LANES, 0.0)
+    for r in range(group.rows):
+        here = first + r
+        results[stride + here] = beyond - table.step * lost[r]
+        results[here] = numbers[_TOP + r] + wider * results[stride + here]
+        results[2 * stride + here], results[3 * stride + here] = numbers[_TOTAL + r], numbers[_POSSIBLE + r]
+        for j in range(4, STRIDE if drift else 4):
+            results[j * stride + here] = 0.0
+    for r in range(group.rows):
+        here = first + r
+        if _integrable(numbers, r):
+            if probabilities and (drift or numbers[_POSSIBLE + r] == 1.0):
+                _slopes(zero, memory, table, group, r, locations, probabilities, drift, results, here, stride)
+            continue
+        results[here], results[stride + here], chance = numbers[_TOP + r], 0.0, np.nan
+        if numbers[_UNLIKE + r] > 0:
+            results[here], results[3 * stride + here] = np.inf, max(numbers[_POSSIBLE + r], 1.0)
+            chance = 1.0 / results[3 * stride + here]
+        if probabilities:
+            array(probabilities + memory.item * r * classes, classes, zero)[:] = kind(chance)
+
+
+@njit(**SUMS)
+def _slopes(zero, memory, table, group, r, locations, probabilities, drift, results, here, stride):
+    """The last results of a row, and its chances where only one class is possible."""
+    kind, classes, nodes = type(zero), group.classes, group.nodes
+    step, at = (LANES, r) if classes <= _SHORT else (1, 0)
+    b = array(memory.wide, classes * step, 0.0)
+    p = array(probabilities + memory.item * r * classes, classes, zero)
+    if results[3 * stride + here] == 1.0:
+        for k in range(classes):
+            p[k] = kind(1.0) if b[k * step + at] > -np.inf else kind(0.0)
     if drift:
-        _sum(zero, memory, table, row, drift, memory.drifts, gradient, memory.others_drifts)
-        three, four = array(memory.drifts, nodes, 0.0), array(memory.others_drifts, nodes, 0.0)
+        others = array(memory.sums + memory.item * nodes * r, nodes, zero)
+        factors = array(memory.factors + memory.item * nodes * r, nodes, zero)
+        m = array(locations + memory.item * r * classes, classes, zero)
+        slope = mean = own = total = 0.0
         for n in range(nodes):
-            in_scale += _f64(factors[n]) * (four[n] * one[n] - three[n] * two[n])
-    scale = table.rate * table.step / _f64(_i64(1) << table.shift)
+            slope += _f64(others[n]) * _f64(factors[n])
+        for k in range(classes):
+            if b[k * step + at] > -np.inf:
+                mean += _f64(p[k]) * b[k * step + at]
+                own += _f64(p[k]) * _f64(m[k])
+            if m[k] > kind(-np.inf):
+                total += _f64(m[k])
+        results[4 * stride + here], results[5 * stride + here] = slope, mean
+        results[6 * stride + here], results[7 * stride + here] = own, total
+
+
+@njit(**SUMS)
+def _probabilities_backward(zero, memory, table, group, gradient, drift, out, in_scale):
+    """Fill the derivatives in the locations, and those in the scale for fixed locations, if there is room for them."""
+    kind, classes, numbers = type(zero), group.classes, array(memory.numbers, LANES * LANES, 0.0)
+    if group.nodes:
+        _scatter(zero, memory, group, gradient)
+        _sum(zero, memory, table, group, table.exponent, memory.mesh, memory.sums)
+        _weigh(zero, memory, table, group, 2.0)
+        _sum(zero, memory, table, group, table.hazard, memory.mesh, memory.sums)
+        _sum(zero, memory, table, group, table.hazard, memory.gained_mesh, memory.others)
+        if drift:
+            _sum(zero, memory, table, group, drift, memory.mesh, memory.drifts)
+            _sum(zero, memory, table, group, drift, memory.gained_mesh, memory.others_drifts)
+        for r in range(group.rows):
+            slope = _turn(zero, memory, table, group, r, drift)
+            if drift:
+                in_scale[r] = slope
+        _get(zero, memory, table, group, gradient, out)
+    for r in range(group.rows):
+        if not _integrable(numbers, r):
+            array(out + memory.item * r * classes, classes, zero)[:] = kind(np.nan)
+            if drift:
+                in_scale[r] = np.nan
+
+
+@njit(**SUMS)
+def _turn(zero, memory, table, group, r, drift):
+    """Make of a row's sums the factors of its derivative in the locations, and return that in the scale."""
+    kind, nodes, away, in_scale = type(zero), group.nodes, group.nodes * r, 0.0
+    one = array(memory.sums + memory.item * away, nodes, zero)
+    two = array(memory.others + memory.item * away, nodes, zero)
+    factors = array(memory.factors + memory.item * away, nodes, zero)
+    gained = array(memory.gained + memory.item * away, nodes, zero)
+    if drift:
+        three = array(memory.drifts + memory.item * away, nodes, zero)
+        four = array(memory.others_drifts + memory.item * away, nodes, zero)
+        for n in range(nodes):
+            change = _f64(four[n]) * _f64(one[n]) - _f64(three[n]) * _f64(two[n])
+            in_scale += _f64(factors[n]) * change
+    scale = kind(table.rate * table.step / _f64(_i64(1) << table.shift))
     for n in range(nodes):
-        gained[n] = factors[n] * kind(one[n] * scale)
-        factors[n] *= kind(two[n] * scale)
-    _dot(zero, memory, table, row, table.hazard, memory.factors, gradient, memory.gained, out)
+        gained[n] = factors[n] * (one[n] * scale)
+        factors[n] *= two[n] * scale
     return in_scale
 
 
 # ---- jobs ----------------------------------------------------------------------------------------------------------
 
-_SHARED = 16  # arguments that both jobs begin with, see `_table`
+_SHARED = 17  # arguments that both jobs begin with, see `_table`
 
 
 @njit(**SUMS)
 def _table(here, t):
     """One of the tables of a job, whose arguments begin with: bytes of a number, step, start, phases as a power of two,
     length of a phase, entries of a table, nodes, limit, room, number of tables; rates, decays, rest, windows, exponent,
-    hazard.
+    hazard, hazard across.
     """
     step, start, limit = bits(here[1]), bits(here[2]), bits(here[7])
-    shift, length, move, room = here[3], here[4], here[0] * here[5] * t, here[8]
-    rates, decays = array(here[10], t + 1, 0.0), array(here[11], t + 1, 0.0)
+    shift, length, nodes, move, room = here[3], here[4], here[6], here[0] * here[5] * t, here[8]
+    rate, decay = array(here[10], t + 1, 0.0)[t], array(here[11], t + 1, 0.0)[t]
     rest, windows = here[12] + 8 * LAST * t, here[13] + 8 * (8 * room + 9) * t
-    exponent, hazard = here[14] + move, here[15] + move
-    return _Table(step, start, shift, length, limit, room, rates[t], decays[t], rest, windows, exponent, hazard)
+    exponent, hazard, across = here[14] + move, here[15] + move, here[16] + move
+    return _Table(step, start, shift, length, nodes, limit, room, rate, decay, rest, windows, exponent, hazard, across)
 
 
 @njit(**SUMS)
 def _room(here, classes):
     """The memory of a thread, and where its parts begin."""
-    item, nodes, taps = here[0], here[6], TILE * (_SINGLE if here[0] == 4 else _DOUBLE)
-    padded = classes + 8
-    sizes = np.array(
-        [
-            8 * padded,
-            item * padded,
-            4 * TILE,
-            item * taps,
-            8 * item * TILE,
-            8 * nodes,
-            8 * nodes,
-            item * nodes,
-            item * nodes,
-            8 * nodes,
-            8 * nodes,
-        ]
-    )
+    item, nodes, rows = here[0], here[6], LANES if classes <= _SHORT else 1
+    width = (_i64(bits(here[7])) + 4 * LANES) // LANES * LANES
+    each, meshes, at_nodes = rows * (classes + LANES), item * max(rows, _TURNS) * width, item * rows * nodes
+    sizes = np.full(14, at_nodes)
+    sizes[:8] = 8 * LANES * LANES, 8 * LANES, 8 * each, 4 * each, item * each, 16 * width, meshes, meshes
     places = np.zeros(sizes.size + 1, _i64)
     for i in range(sizes.size):
         places[i + 1] = places[i] + (sizes[i] + 63) // 64 * 64
-    room = np.empty(places[-1] + 64, np.uint8)
+    room = np.zeros(places[-1] + 64, np.uint8)
     p = places + (room.ctypes.data + 63) // 64 * 64
-    return room, _Memory(item, p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], p[8], p[9], p[10])
+    return room, _Memory(
+        item, width, p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], p[8], p[9], p[10], p[11], p[12], p[13]
+    )
+
+
+@njit(**SUMS)
+def _together(classes, r, last, rows, tables):
+    """How many rows from r on make a group: no more than are left, and all of one table."""
+    end = min(last, (r * tables // rows + 1) * rows // tables)
+    return min(LANES if classes <= _SHORT else 1, end - r)
 
 
 @njit(**SUMS)
 def _expected_pieces(pointer, zero):
-    """Further arguments: drift; locations, other, ratios; probabilities and results."""
-    work = job(pointer, _SHARED + 6)
+    """Further arguments: drift; locations, other, ratios; probabilities; results, and how far they are apart."""
+    work = job(pointer, _SHARED + 7)
     rows, classes, here = work[2], work[3], work[HEADER:]
     room, memory = _room(here, classes)
-    tables, drift, item = here[9], here[16], here[0]
-    ratios, results = array(here[19], tables, 0.0), array(here[21], rows * STRIDE, 0.0)
+    tables, drift, item = here[9], here[17], here[0]
+    ratios, stride = array(here[20], tables, 0.0), here[23]
+    results = array(here[22], STRIDE * stride, 0.0)
     first, last = next_piece(pointer)
     while first < last:
-        for r in range(first, last):
-            t, base = r * tables // rows, item * r * classes
+        r = first
+        while r < last:
+            size, t, base = _together(classes, r, last, rows, tables), r * tables // rows, item * r * classes
             table = _table(here, t)
-            locations = here[17] + base
-            other = here[18] + base if here[18] else 0
-            row = _survey(zero, memory, table, locations, other, ratios[t], classes, (rows - r) * classes)
-            probabilities = here[20] + base if here[20] else 0
+            locations = here[18] + base
+            other = here[19] + base if here[19] else 0
+            group = _survey(zero, memory, table, locations, other, ratios[t], classes, size, (rows - r) * classes)
+            probabilities = here[21] + base if here[21] else 0
             drifts = drift + item * here[5] * t if drift else 0
-            _expected(
-                zero, memory, table, row, locations, probabilities, drifts, results[STRIDE * r : STRIDE * (r + 1)]
-            )
+            _expected(zero, memory, table, group, locations, probabilities, drifts, results, r, stride)
+            r += size
         first, last = next_piece(pointer)
     room[0] = 0  # it lives until here
 
@@ -295,16 +415,17 @@ def _probabilities_backward_pieces(pointer, zero):
     work = job(pointer, _SHARED + 5)
     rows, classes, here = work[2], work[3], work[HEADER:]
     room, memory = _room(here, classes)
-    tables, item, in_scales = here[9], here[0], array(here[20], rows, 0.0)
+    tables, item, in_scales = here[9], here[0], array(here[21], rows, 0.0)
     first, last = next_piece(pointer)
     while first < last:
-        for r in range(first, last):
-            t, base = r * tables // rows, item * r * classes
-            table, drift = _table(here, t), here[16] + item * here[5] * t if here[16] else 0
-            row = _survey(zero, memory, table, here[17] + base, 0, 0.0, classes, (rows - r) * classes)
-            in_scale = _probabilities_backward(zero, memory, table, row, here[18] + base, drift, here[19] + base)
-            if drift:
-                in_scales[r] = in_scale
+        r = first
+        while r < last:
+            size, t, base = _together(classes, r, last, rows, tables), r * tables // rows, item * r * classes
+            table, drift = _table(here, t), here[17] + item * here[5] * t if here[17] else 0
+            group = _survey(zero, memory, table, here[18] + base, 0, 0.0, classes, size, (rows - r) * classes)
+            found = in_scales[r : r + size]
+            _probabilities_backward(zero, memory, table, group, here[19] + base, drift, here[20] + base, found)
+            r += size
         first, last = next_piece(pointer)
     room[0] = 0  # it lives until here
 

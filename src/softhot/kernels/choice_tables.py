@@ -1,4 +1,7 @@
-r"""The tables of the compiled kernels: fine enough that few points interpolate, stored phase by phase.
+r"""The tables of the compiled kernels, in one of two forms, stored phase by phase.
+
+`slices` are so fine that few points interpolate. `splines` hold the coefficients of splines of the seventh degree, of
+which few lie between two nodes.
 
 A row's sum over the nodes ends where S has fallen to a small number. What is left of it, the sum of
 :math:`1 - e^{-S} \approx S - S^2 / 2`, is taken from the last few S themselves: all that is left of a table A is nearly
@@ -11,6 +14,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -19,11 +25,16 @@ from softhot.kernels.choice_reference import lagrange
 from softhot.kernels.constants import kept
 from softhot.kernels.noise import Grid, Noise, tabulate
 
-__all__ = ["LAST", "STRIDE", "UNITS", "Tables", "tables"]
+__all__ = ["LAST", "STRIDE", "UNITS", "Form", "Tables", "basis", "tables"]
+
+Form = Literal["slices", "splines"]
 
 STRIDE = 8  # numbers that a kernel returns for each row
 LAST = 8  # values of S from which what is left is taken, at most
 UNITS = (1.0, 2.0, 4.0)  # distances within which a kernel counts classes
+_DEGREE = 7  # of the splines
+_TAPS = _DEGREE + 1  # points where a spline's basis functions are not zero
+_REACH = 64  # points away, at which a sample no longer matters to a coefficient: it falls by .535 for each
 _ROOM = 4  # numbers of classes up to a power of 2 ** _ROOM share their tables
 
 
@@ -33,7 +44,9 @@ class _Accuracy:
     mesh: float  # between points at which a table is computed
     taps: int  # of the interpolation from those to the table
     shift: int  # of the phases between two nodes, as a power of two
-    near: int  # taps of the interpolation in the table
+    near: int  # taps of the interpolation in slices
+    knots: int  # of a spline between two nodes, as a power of two, at least
+    near_enough: float  # of a spline
     error: float
     cuts: tuple[float, ...]  # values of S at which to stop, the first that is good enough
     last: int  # values of S from which what is left is taken
@@ -41,9 +54,11 @@ class _Accuracy:
 
 
 _DOUBLE = _Accuracy(
-    0.27, 0.135, 14, 5, 6, 1e-16, (1e-6, 1e-8, 1e-10), 8, {"gumbel": 8.0, "-gumbel": 42.0, "normal": 10.0}
+    0.27, 0.135, 14, 5, 6, 2, 2e-12, 1e-16, (1e-6, 1e-8, 1e-10), 8, {"gumbel": 8.0, "-gumbel": 42.0, "normal": 10.0}
 )
-_SINGLE = _Accuracy(0.55, 0.22, 10, 6, 3, 1e-8, (3e-3, 3e-4, 3e-5), 4, {"gumbel": 6.0, "-gumbel": 18.0, "normal": 7.0})
+_SINGLE = _Accuracy(
+    0.55, 0.22, 10, 6, 3, 1, 1e-7, 1e-8, (3e-3, 3e-4, 3e-5), 4, {"gumbel": 6.0, "-gumbel": 18.0, "normal": 7.0}
+)
 
 
 @dataclass(frozen=True)
@@ -62,6 +77,7 @@ class Tables:
         rest: what is left, as a combination of the last `LAST` values of S.
         windows: where to start and to end; see `_windows`.
         exponent, hazard, drift: the tables.
+        across: of splines the hazard once more, with points one after another instead of phases.
     """
 
     step: float
@@ -77,27 +93,35 @@ class Tables:
     exponent: Tensor
     hazard: Tensor
     drift: Tensor
+    across: Tensor
 
     def rates(self, scales: Tensor) -> Tensor:
         """How many points of a table lie in a unit of the locations."""
         return (1 << self.shift) / (self.step * scales.clamp_min(1.0))
 
 
-def tables(noise: Noise, scale: float | Tensor, classes: int, dtype: torch.dtype, moving: bool = False) -> Tables:
+def tables(
+    noise: Noise,
+    scale: float | Tensor,
+    classes: int,
+    dtype: torch.dtype,
+    moving: bool = False,
+    form: Form = "slices",
+) -> Tables:
     """Those of one scale, kept if it is a number, or of several; if it is moving, good for the derivative in it too."""
     room = _ROOM * max(1, math.ceil(math.log2(classes) / _ROOM))
     if isinstance(scale, Tensor) and scale.numel() == 1:
         scale = scale.item()
     make = _tables if isinstance(scale, Tensor) else _tables_of
-    return make(noise, scale, room, dtype, moving)  # type: ignore[arg-type]
+    return make(noise, scale, room, dtype, moving, form)  # type: ignore[arg-type]
 
 
 @kept(64)
-def _tables_of(noise: Noise, scale: float, room: int, dtype: torch.dtype, moving: bool) -> Tables:
-    return _tables(noise, torch.tensor([scale], dtype=torch.float64), room, dtype, moving)
+def _tables_of(noise: Noise, scale: float, room: int, dtype: torch.dtype, moving: bool, form: Form) -> Tables:
+    return _tables(noise, torch.tensor([scale], dtype=torch.float64), room, dtype, moving, form)
 
 
-def _tables(noise: Noise, scale: Tensor, room: int, dtype: torch.dtype, moving: bool) -> Tables:
+def _tables(noise: Noise, scale: Tensor, room: int, dtype: torch.dtype, moving: bool, form: Form) -> Tables:
     accuracy = _DOUBLE if dtype == torch.float64 else _SINGLE
     most = room * math.log(2)
     # the maximum of many variables with a light right tail is sharper than one of them, by a factor of some log K
@@ -106,9 +130,13 @@ def _tables(noise: Noise, scale: Tensor, room: int, dtype: torch.dtype, moving: 
     mesh = accuracy.mesh / (2 if noise == "-gumbel" and sharp > 1 else 1)  # its -log F falls doubly exponentially
     phases, tail = 1 << accuracy.shift, 6 - math.log(accuracy.error)
     fine, limit = step / phases, tail + most
-    nodes = math.ceil((accuracy.left[noise] + limit) / step) + 8
-    length = nodes + math.ceil(limit / step) + 2
-    start, at = -accuracy.left[noise], (accuracy.near - 1) // 2  # the first node, and its phase
+    knots = max(0, accuracy.knots - int(math.log2(sharp)))
+    # nodes where a spline wants samples alone, and those that are loaded in vain
+    more, spare = (0, 0) if form == "slices" else (_REACH >> knots, 2 * _TAPS)
+    left = accuracy.left[noise] + more * step
+    nodes = math.ceil((left + limit) / step) + 8
+    length = nodes + math.ceil(limit / step) + 2 + spare
+    start, at = -left, (accuracy.near - 1) // 2  # the first node, and its phase
 
     # a table is interpolated from a mesh, each cell of which holds the same few points
     cell = max(1, int(mesh / fine))
@@ -125,16 +153,77 @@ def _tables(noise: Noise, scale: Tensor, room: int, dtype: torch.dtype, moving: 
     cut, rest = _rest((a, d, b) if moving else (a, d), step, accuracy)
     windows = _windows(a[:, at], cut, room, step, -math.log(accuracy.error))
     nodes = int(windows[:, -1].max()) + 8
-    length = nodes + math.ceil(limit / step) + 2
+    length = nodes + math.ceil(limit / step) + 2 + spare
     rates = torch.where((a <= cut) & (a > 1e-30), d / a, 1.0).flatten(1).amin(-1)
 
-    def phased(part: Tensor) -> Tensor:
+    def sliced(part: Tensor) -> Tensor:
         part = part[..., :length]
         again = torch.nn.functional.pad(part[:, : accuracy.near - 1, 1:], (0, 1))
-        return torch.cat([part, again], 1).to(dtype).contiguous()
+        return torch.cat([part, again], 1)
 
-    parts = phased(a), phased(d), phased(b)
-    return Tables(step, start, accuracy.shift, length, nodes, limit / fine, room, rates * fine, rest, windows, *parts)
+    def splined(part: Tensor) -> Tensor:
+        samples = part.mT.flatten(-2)[:, at :: phases >> shift]
+        found = _spline(samples)[:, : samples.shape[-1] >> shift << shift]
+        return found.view(len(part), -1, 1 << shift).mT[..., :length]
+
+    shift = accuracy.shift
+    if form == "splines":
+        lines = [part.mT.flatten(-2)[:, at:] for part in ((a, d, b) if moving else (a, d))]
+        shift = next(
+            (each for each in range(knots, shift) if _splines_fit(lines, phases >> each, room, accuracy)), shift
+        )
+    formed = sliced if form == "slices" else splined
+    a, d, b = (formed(part).to(dtype).contiguous() for part in (a, d, b))
+    across = d.mT.contiguous() if form == "splines" else d.new_empty(0)
+    point = step / (1 << shift)
+    limit, decay = limit / point, rates * point
+    return Tables(step, start, shift, length, nodes, limit, room, decay, rest, windows, a, d, b, across)
+
+
+def _splines_fit(parts: Sequence[Tensor], every: int, room: int, accuracy: _Accuracy) -> bool:
+    """Whether splines through every so many of the points are near the others, where that matters to the sum.
+
+    That is a matter of exp(-A), and where A is small of A itself, down to where so many classes do not matter, or the
+    points are no better.
+    """
+    offsets = torch.arange(every, dtype=torch.float64) / every - 0.5
+    weights = offsets[:, None] ** torch.arange(_TAPS) @ parts[0].new_tensor(basis())
+    least = max(2.0**-room, accuracy.error / accuracy.near_enough)
+    matters = torch.exp(-parts[0]) / (parts[0] + least)
+    for part in parts:
+        found = (_spline(part[:, ::every]).unfold(-1, _TAPS, 1) @ weights.mT).flatten(-2)
+        errors = ((found - part[:, : found.shape[-1]]) * matters[:, : found.shape[-1]])[:, _REACH * every :]
+        if errors.abs().max() > accuracy.near_enough:
+            return False
+    return True
+
+
+def _spline(samples: Tensor) -> Tensor:
+    """The coefficients of the spline through samples; those between samples k and k + 1 are from the k-th on.
+
+    The first `_REACH` of them would want samples further to the left.
+    """
+    at_knots = [sum(c * (-0.5) ** power for power, c in enumerate(each)) for each in zip(*basis(), strict=True)]
+    response = samples.new_zeros(1024)  # periodic: of a function that is one at a single knot
+    response[torch.arange(_TAPS) - _TAPS // 2 + 1] = samples.new_tensor(at_knots)
+    weights = torch.fft.irfft(1 / torch.fft.rfft(response))[torch.arange(-_REACH, _REACH + 1)]
+    around = torch.nn.functional.pad(samples, (_REACH + _TAPS // 2 - 1, _REACH - _TAPS // 2 + 1))
+    return torch.nn.functional.conv1d(around[:, None], weights[None, None])[:, 0]
+
+
+@lru_cache
+def basis() -> tuple[tuple[float, ...], ...]:
+    """The polynomials that the eight basis functions are between two knots, in the place from the middle: by power."""
+    rows = []
+    for i in range(_TAPS):
+        terms = [Fraction(0)] * _TAPS
+        for k in range(_TAPS - i):  # the function is a sum of powers (x + a)_+ ** 7
+            a = _TAPS - 1 - i - k + Fraction(1, 2)
+            for power in range(_TAPS):
+                by = Fraction((-1) ** k * math.comb(_TAPS, k) * math.comb(_DEGREE, power), math.factorial(_DEGREE))
+                terms[power] += by * a ** (_DEGREE - power)
+        rows.append([float(term) for term in terms])
+    return tuple(zip(*rows, strict=True))
 
 
 def _rest(parts: Sequence[Tensor], step: float, accuracy: _Accuracy) -> tuple[float, Tensor]:

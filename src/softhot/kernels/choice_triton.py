@@ -1,4 +1,4 @@
-r"""Discrete choices on a GPU, compiled by Triton: what `choice_cpu` defines, by the same tables and windows.
+r"""Discrete choices on a GPU, compiled by Triton: what `choice_cpu` defines, by slices and the same windows.
 
 A program has a row, and looks at it four times: for the largest location, for how many classes are near it, for the
 sums over the classes at the nodes, and for the sum over the nodes for each class. A tile of a few classes at all nodes

@@ -1,4 +1,9 @@
-r"""The steps of a discrete choice on a GPU: those of `slices`, on tiles of classes at all nodes of a window.
+r"""The steps of a discrete choice on a GPU, on tiles of classes at all nodes of a window.
+
+The nodes are equally spaced, and so is the table, `phases` times as densely. The interpolation of one class therefore
+has the same few weights at every node, and its values at all nodes are a weighted sum of contiguous slices of the
+table, its taps. The table is stored phase by phase, and tap i begins i * length after the first: behind the last phase
+the first ones follow again, a node further on.
 
 A scale is a tuple: the scale itself, the points of its table in a unit of the locations and in one of the wider noise,
 the limit, and the decay. Sums over the classes of a tile are in the table's kind, those over tiles in double.
@@ -171,7 +176,7 @@ def accumulate(
 
 @triton.jit
 def weigh(sums, nodes, rest, step, ORDER: constexpr, kind: constexpr, NODES: constexpr):
-    """The weights of the nodes, and the sum of exp(-S) over them less what is missing to their right; see `slices`."""
+    """The weights of the nodes, and the sum of exp(-S) over them less what is missing to their right; see `nodes`."""
     n = tl.arange(0, NODES)
     inside = n < nodes
     last = n - (nodes - _LAST)

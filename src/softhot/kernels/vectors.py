@@ -8,19 +8,27 @@ processor has.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from llvmlite import ir
+from numba import types
 from numba.core import cgutils
+from numba.extending import intrinsic
 
-__all__ = ["F32", "F64", "I32", "I64", "LANES", "Code", "Value", "exponential"]
+__all__ = ["F32", "F64", "I32", "I64", "LANES", "Code", "Value", "emitted", "exponential", "sum_each"]
 
 LANES = 8
 F32, F64, I32, I64 = ir.FloatType(), ir.DoubleType(), ir.IntType(32), ir.IntType(64)
 _FLOATS = (F32, F64)
 _SIZE = {F32: 4, F64: 8, I32: 4, I64: 8}
+_KINDS = {"i": types.int64, "d": types.float64}
+# lanes of two vectors to be added: after three times, eight vectors have become one, of the sum of each
+_NEAR = ((0, 2, 8, 10, 4, 6, 12, 14), (1, 3, 9, 11, 5, 7, 13, 15))
+_FAR = ((0, 1, 2, 3, 8, 9, 10, 11), (4, 5, 6, 7, 12, 13, 14, 15))
+_ADDED = (_NEAR, _NEAR, _FAR)
 
 
 class Value:
@@ -160,6 +168,25 @@ class Code:
     def store(self, x: Value, address: Value, index: Value) -> None:
         self.builder.store(x.ir, self._place(address, index, x.kind, x.vector), align=_SIZE[x.kind])
 
+    def gather(self, kind: Any, address: Value, places: Sequence[Value]) -> Value:
+        """The elements of these indices."""
+        vector = self.value(ir.Constant(ir.VectorType(kind, LANES), ir.Undefined))
+        for lane, place in enumerate(places):
+            here = self.load(kind, address, place, vector=False)
+            vector = self.value(self.builder.insert_element(vector.ir, here.ir, ir.Constant(I32, lane)))
+        return vector
+
+    def scatter(self, x: Value, address: Value, places: Sequence[Value], count: Value) -> None:
+        """Store the first `count` lanes at these indices."""
+        with self.builder.if_else(count.compare("==", LANES).ir) as (whole, part):
+            with whole:
+                for lane, place in enumerate(places):
+                    self.store(x.lane(lane), address, place)
+            with part:
+                for lane, place in enumerate(places):
+                    with self.builder.if_then(self.integer(lane).compare("<", count).ir):
+                        self.store(x.lane(lane), address, place)
+
     def load_part(self, kind: Any, address: Value, index: Value, count: Value, fill: float, room: Value) -> Value:
         """As load, of `count` elements, and `fill` in place of those beyond; memory has `room` elements."""
         lanes = self.constant(I64, list(range(LANES)))
@@ -210,6 +237,9 @@ class Code:
             self.builder.branch(end)
         self.builder.position_at_end(end)
 
+    def least(self, a: Value, b: Value) -> Value:
+        return a.compare("<", b).choose(a, b)
+
     def divide(self, x: Value, by: int) -> Value:
         """x / by for a positive x, without the rest."""
         return self.value(self.builder.udiv(x.ir, ir.Constant(x.ir.type, by)))
@@ -232,16 +262,16 @@ class Variable:
         self.set(self.get() + x)
 
 
-_EXP = {F32: (126, 7, 23, I32), F64: (1022, 13, 52, I64)}  # lowest exponent, terms, bits of the fraction
+_EXP = {F32: (127, 7, 23, I32), F64: (1023, 13, 52, I64)}  # bias, terms, bits of the fraction
 _LOG2 = (0.6931471803691238, 1.9082149292705877e-10)  # its leading bits, and the rest
 
 
 def exponential(x: Value) -> Value:
     """exp(x) for x <= 0; zero where it would be subnormal."""
-    lowest, terms, fraction, whole = _EXP[x.kind]
+    bias, terms, fraction, whole = _EXP[x.kind]
     turns = x * 1.4426950408889634
-    normal = turns.compare(">=", -lowest)
-    power = normal.choose(turns - 0.5, 0.0).to(whole)
+    turns = turns.compare(">", -bias).choose(turns, -bias)
+    power = (turns - 0.5).to(whole)
     n = power.to(x.kind)
     f = x - n * _LOG2[0] - n * _LOG2[1] if x.kind == F64 else (turns - n) * sum(_LOG2)
     factor, series = 1.0, [1.0]
@@ -251,4 +281,33 @@ def exponential(x: Value) -> Value:
     p = x.like(series.pop())
     while series:
         p = p * f + series.pop()
-    return normal.choose(p * ((power + (lowest + 1)) << fraction).bits(x.kind), 0.0)
+    return p * ((power + bias) << fraction).bits(x.kind)
+
+
+def sum_each(vectors: Sequence[Value]) -> Value:
+    """Of eight vectors, the sum of the lanes of each."""
+    for one, two in _ADDED:
+        vectors = [a.shuffle(b, one) + a.shuffle(b, two) for a, b in zip(vectors[::2], vectors[1::2], strict=True)]
+    return vectors[0]
+
+
+def emitted(arguments: str, results: str = "") -> Callable[[Callable[..., Any]], Any]:
+    """Make an intrinsic of a function that emits: of the code, the table's kind, and the values of the arguments."""
+    result: Any = types.void if not results else types.Tuple([_KINDS[x] for x in results])
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        def typed(typing_context: Any, zero: Any, *_: Any) -> Any:
+            def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+                code = Code(context, builder)
+                found = function(code, context.get_value_type(zero), *map(code.value, values[1:]))
+                return cgutils.pack_struct(builder, [x.ir for x in found]) if results else context.get_dummy_value()
+
+            return result(zero, *(_KINDS[x] for x in arguments)), generate
+
+        names = ["typing_context", "zero", *list(inspect.signature(function).parameters)[2:]]
+        each = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in names]
+        typed.__name__ = typed.__qualname__ = function.__name__
+        typed.__signature__ = inspect.Signature(each)  # type: ignore[attr-defined]
+        return intrinsic(typed)
+
+    return decorate

@@ -1,0 +1,251 @@
+r"""The steps of a discrete choice that see the classes: where they are on the mesh, and what they get from it.
+
+A class is d mesh points below the largest of its row. The table is a spline in d at every node, so that the sum over
+the classes needs of them only the sums of their weights at each point of the mesh, where a class has eight, one for
+each basis function that is not zero at its d. What a class gets from all nodes is read from the mesh with the same
+weights. So a class costs eight weights each way, however many nodes there are.
+
+Arguments are first a zero of the table's kind, then addresses and numbers. What class k of row r has lies at
+stride * k + r. The first eight points of the mesh are for classes so far below the largest that they do not matter.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from softhot.kernels.choice_tables import UNITS, basis
+from softhot.kernels.vectors import F32, F64, I32, I64, LANES, Code, Value, emitted, sum_each
+
+__all__ = ["read", "scatter", "survey_row", "survey_rows"]
+
+
+class _Survey:
+    """What both surveys count, on vectors of rows or of classes."""
+
+    def __init__(self, code: Code, ratio: Value) -> None:
+        nothing = code.constant(F64, 0.0)
+        self.code, self.times = code, code.splat(ratio)
+        self.top, self.total = code.variable(code.constant(F64, -math.inf)), code.variable(nothing)
+        self.possible, self.unlike = code.variable(nothing), code.variable(nothing)
+        self.near = [code.variable(code.constant(F32, 0.0)) for _ in UNITS]
+        self.weight, self.last = code.variable(code.constant(F32, 0.0)), code.variable(code.constant(I32, 0))
+
+    def locate(self, m: Value, other: Value, load: Callable[[], Value]) -> Value:
+        """The locations m, or other - ratio * m where there are others; counted."""
+        location, minus = self.code.variable(m), self.code.constant(F64, -math.inf)
+        with self.code.builder.if_then(other.compare("!=", 0).ir):
+            o = load()
+            out, alone = m.compare("==", minus), o.compare("==", minus)
+            self.unlike.add((out ^ alone).to(F64))
+            location.set((out | alone).choose(minus, o - self.times * m))
+        b = location.get()
+        inside = b.compare("!=", minus)
+        self.total.add(inside.choose(b, 0.0))
+        self.possible.add(inside.to(F64))
+        self.top.set(b.compare(">", self.top.get()).choose(b, self.top.get()))
+        return b
+
+    def place(self, distance: Value, unit: Value, decay: Value, limit: Value, kind: Any) -> tuple[Value, Value]:
+        """The first of the points where a class has weights, and its place among them, from the middle."""
+        code, single = self.code, distance.to(F32)
+        for count, each in zip(self.near, UNITS, strict=True):
+            count.add(single.compare("<=", code.splat((unit * each).to(F32))).to(F32))
+        # a line between powers of two, in the bits of the number, is not below the exponential
+        power = code.constant(F32, 127.0 * 2**23) - single * code.splat((decay * (2**23 / math.log(2))).to(F32))
+        self.weight.add(power.compare(">", 0.0).choose(power, 0.0).to(I32).bits(F32))
+        inside = distance.compare("<", code.splat(limit))
+        distance = inside.choose(distance, 0.0)
+        cell = distance.to(I32)
+        point = inside.choose(cell + LANES, 0)
+        self.last.set(point.compare(">", self.last.get()).choose(point, self.last.get()))
+        return point, (distance - cell.to(F64) - 0.5).to(kind)
+
+    def highest(self, top: Value, total: Value) -> Value:
+        """The largest location; NaN if one is, or plus infinity with minus infinity."""
+        return total.compare("==", total).choose(top, math.nan)
+
+
+@emitted("iiddddd" + "iiiiii", "i")
+def survey_rows(
+    code: Code,
+    kind: Any,
+    locations: Value,
+    other: Value,
+    ratio: Value,
+    rate: Value,
+    unit: Value,
+    decay: Value,
+    limit: Value,
+    count: Value,
+    rows: Value,
+    wide: Value,
+    points: Value,
+    within: Value,
+    numbers: Value,
+) -> Any:
+    """Of up to eight rows of few classes: their numbers, and the place of each class. Returns the last point.
+
+    Numbers are eight vectors: the largest location, NaN if one is; the sum; how many are possible, and how many for one
+    of m and other alone; how many are no more than one unit below the largest, two, and four; and no less than the sum
+    of exp(-decay * points below).
+    """
+    survey = _Survey(code, ratio)
+    begins = [code.least(code.integer(lane), rows - 1) * count for lane in range(LANES)]
+    with code.loop(code.integer(0), count, 1) as k:
+        places = [begin + k for begin in begins]
+        m = code.gather(kind, locations, places).to(F64)
+        b = survey.locate(m, other, lambda: code.gather(kind, other, places).to(F64))
+        code.store(b, wide, k << 3)
+    total = survey.total.get()
+    highest, rates = survey.highest(survey.top.get(), total), code.splat(rate)
+    with code.loop(code.integer(0), count, 1) as k:
+        distance = (highest - code.load(F64, wide, k << 3)) * rates
+        point, place = survey.place(distance, unit, decay, limit, kind)
+        code.store(point, points, k << 3)
+        code.store(place, within, k << 3)
+    found = [highest, total, *(each.get().to(F64) for each in _counts(survey))]
+    for i, each in enumerate(found):
+        code.store(each, numbers, code.integer(LANES * i))
+    return (_last(survey),)
+
+
+@emitted("iiddddd" + "iiiiii", "i")
+def survey_row(
+    code: Code,
+    kind: Any,
+    locations: Value,
+    other: Value,
+    ratio: Value,
+    rate: Value,
+    unit: Value,
+    decay: Value,
+    limit: Value,
+    count: Value,
+    room: Value,
+    wide: Value,
+    points: Value,
+    within: Value,
+    numbers: Value,
+) -> Any:
+    """As `survey_rows`, of one row of many classes; locations have `room` elements from here on."""
+    survey, minus = _Survey(code, ratio), -math.inf
+    with code.loop(code.integer(0), count, LANES) as k:
+        m = code.load_part(kind, locations, k, count, minus, room).to(F64)
+        b = survey.locate(m, other, lambda: code.load_part(kind, other, k, count, minus, room).to(F64))
+        code.store(b, wide, k)
+    total = survey.total.get().sum()
+    top = survey.top.get().halved(lambda a, b: a.compare(">", b).choose(a, b))
+    highest, rates = survey.highest(top, total), code.splat(rate)
+    everywhere = code.splat(highest)
+    with code.loop(code.integer(0), count, LANES) as k:
+        distance = (everywhere - code.load(F64, wide, k)) * rates
+        point, place = survey.place(distance, unit, decay, limit, kind)
+        code.store(point, points, k)
+        code.store(place, within, k)
+    found = [highest, total, *(each.get().sum().to(F64) for each in _counts(survey))]
+    for i, each in enumerate(found):
+        code.store(each, numbers, code.integer(LANES * i))
+    return (_last(survey),)
+
+
+def _counts(survey: _Survey) -> list[Any]:
+    return [survey.possible, survey.unlike, *survey.near, survey.weight]
+
+
+def _last(survey: _Survey) -> Value:
+    return survey.last.get().halved(lambda a, b: a.compare(">", b).choose(a, b)).to(I64)
+
+
+def _weights(code: Code, x: Value) -> Value:
+    """Of a class at its points, by its place."""
+    x = code.splat(x)
+    *powers, highest = basis()  # each of all weights
+    found = code.constant(x.kind, highest)
+    for each in reversed(powers):
+        found = found * x + code.constant(x.kind, each)
+    return found
+
+
+@emitted("iiiiiiiiiii")
+def scatter(
+    code: Code,
+    kind: Any,
+    points: Value,
+    within: Value,
+    stride: Value,
+    count: Value,
+    rows: Value,
+    width: Value,
+    mesh: Value,
+    gains: Value,
+    by_row: Value,
+    by_class: Value,
+    gained: Value,
+) -> None:
+    """Add the weights of the classes to the mesh of their row; with gains, gain times them to what is gained.
+
+    Meshes are a width apart. Rows take turns, since what has been stored can only be loaded some time later.
+    """
+
+    def of_all(gaining: bool) -> None:
+        with code.loop(code.integer(0), count, 1) as k, code.loop(code.integer(0), rows, 1) as row:
+            at = stride * k + row
+            point = code.load(I32, points, at, vector=False).to(I64) + row * width
+            weights = _weights(code, code.load(kind, within, at, vector=False))
+            code.store(code.load(kind, mesh, point) + weights, mesh, point)
+            if gaining:
+                gain = code.splat(code.load(kind, gains, row * by_row + k * by_class, vector=False))
+                code.store(code.load(kind, gained, point) + gain * weights, gained, point)
+
+    code.either(gains.compare("!=", 0), lambda: of_all(True), lambda: of_all(False))
+
+
+@emitted("iiiiiiiiiii")
+def read(
+    code: Code,
+    kind: Any,
+    points: Value,
+    within: Value,
+    steps: Value,
+    valid: Value,
+    width: Value,
+    mesh: Value,
+    gains: Value,
+    gained: Value,
+    by_lane: Value,
+    by_step: Value,
+    results: Value,
+) -> None:
+    """What the classes read from the mesh; with gains, gain times what they read from gained, less that.
+
+    Eight at a time: the same class of up to eight rows, of which some are valid, with the meshes a width apart; or,
+    without a width, classes of one row, of which so many are valid in all. Gains and results of the next lane and of
+    the next step are so many elements on. There are points for all lanes.
+    """
+
+    def of_all(gaining: bool) -> None:
+        with code.loop(code.integer(0), steps, 1) as step:
+            parts = []
+            for lane in range(LANES):
+                at = (step << 3) + lane
+                point = code.load(I32, points, at, vector=False).to(I64) + width * lane
+                values = code.load(kind, mesh, point)
+                if gaining:
+                    last = code.least(code.integer(lane), valid - 1) * by_lane + step * by_step
+                    place = width.compare("==", 0).choose(code.least(at, valid - 1), last)
+                    gain = code.splat(code.load(kind, gains, place, vector=False))
+                    values = gain * code.load(kind, gained, point) - values
+                parts.append(_weights(code, code.load(kind, within, at, vector=False)) * values)
+            found = sum_each(parts)
+
+            def each(found: Value = found, step: Value = step) -> None:
+                code.scatter(found, results, [by_lane * lane + by_step * step for lane in range(LANES)], valid)
+
+            def together(found: Value = found, step: Value = step) -> None:
+                code.store_part(found, results, step << 3, valid)
+
+            code.either(width.compare("==", 0), together, each)
+
+    code.either(gains.compare("!=", 0), lambda: of_all(True), lambda: of_all(False))
