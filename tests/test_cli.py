@@ -149,13 +149,15 @@ def test_compare_writes_a_table_and_a_report_and_goes_on(capsys, tmp_path):
     assert "best discrete ELBO" in text
     before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "study/runs").iterdir()}
     assert len(before) == 3
+    (tmp_path / "study/runs/no-run-of-it.json").write_text("{")
     assert main([*arguments, "--seeds", "2"]) == 0
     after = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "study/runs").iterdir()}
-    assert len(after) == 6
+    assert len(after) == 7
     assert before.items() <= after.items()
     assert len((tmp_path / "study/records.csv").read_text().splitlines()) == 7
     page = (tmp_path / "study/report.html").read_text()
     assert "gumbel-softmax t=0.5 + concrete" in page
+    assert "no-run-of-it" not in page
     assert (tmp_path / "overview.html").exists()
 
 
