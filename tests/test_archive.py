@@ -10,7 +10,7 @@ from PIL import Image
 
 from softhot.cli import main
 from softhot.lab.config import Config
-from softhot.lab.study.archive import read
+from softhot.lab.study.archive import describe, read
 from softhot.lab.study.record import run_one, table
 from softhot.lab.training.images import encoded
 from softhot.lab.training.single import Session
@@ -49,6 +49,12 @@ def test_a_broken_record_is_left_out_and_named(study, capsys, text):
     assert main(["report", str(study)]) == 0
     assert "left out, broken: runs/03.json\n" in capsys.readouterr().out
     assert "Left out, as they are broken: runs/03.json." in (study / "report.html").read_text()
+
+
+def test_a_study_is_described_without_its_records(study):
+    (study / "study.toml").write_text("seeds = 2")
+    (study / "runs/03.json").write_text("{")
+    assert describe(study) == {**STUDY, "toml": "seeds = 2", "damaged": []}
 
 
 def test_a_study_without_its_description_is_read(study):

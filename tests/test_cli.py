@@ -2,13 +2,18 @@
 
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
 import softhot
 from softhot.cli import main
+from softhot.cli.app import app
 from softhot.estimators import ESTIMATORS
 from softhot.kl import TERMS
 from softhot.problems import PROBLEMS
@@ -16,6 +21,9 @@ from softhot.problems.data import DATA
 
 PROBS = ["--probs", "0.5", "0.25", "0.125", "0.125"]
 TINY = ["--epochs", "1", "--latents", "2", "--classes", "2", "--hidden", "8"]
+ROOT = Path(__file__).parent.parent
+COMMAND = re.compile(r"^    (?:SOFTHOT_DATA=\S+ )?(?:\.venv/bin/)?softhot (.+)", re.M)  # in a block
+DOCUMENTS = [ROOT / "README.md", *ROOT.glob("docs/*.md")]
 
 
 @pytest.fixture(autouse=True)
@@ -141,13 +149,15 @@ def test_compare_writes_a_table_and_a_report_and_goes_on(capsys, tmp_path):
     assert "best discrete ELBO" in text
     before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "study/runs").iterdir()}
     assert len(before) == 3
+    (tmp_path / "study/runs/no-run-of-it.json").write_text("{")
     assert main([*arguments, "--seeds", "2"]) == 0
     after = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "study/runs").iterdir()}
-    assert len(after) == 6
+    assert len(after) == 7
     assert before.items() <= after.items()
     assert len((tmp_path / "study/records.csv").read_text().splitlines()) == 7
     page = (tmp_path / "study/report.html").read_text()
     assert "gumbel-softmax t=0.5 + concrete" in page
+    assert "no-run-of-it" not in page
     assert (tmp_path / "overview.html").exists()
 
 
@@ -390,6 +400,12 @@ def test_import_is_light():
 def test_version_is_printed(capsys):
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"softhot {softhot.__version__}\n"
+
+
+@pytest.mark.parametrize("line", [line for page in DOCUMENTS for line in COMMAND.findall(page.read_text())])
+def test_commands_of_the_documents_have_options_that_exist(line):
+    name, *arguments = shlex.split(line, comments=True)
+    assert get_command(app).commands[name].make_context(name, arguments).params
 
 
 def test_everything_with_a_name_is_listed_on_a_line(capsys):

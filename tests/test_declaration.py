@@ -5,6 +5,7 @@ import dataclasses
 import itertools
 import json
 import tomllib
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ import torch
 from softhot.cli import compare, main
 from softhot.lab.config import Config
 from softhot.lab.report.conclusion import conclude
-from softhot.lab.study import declaration, forecast, record, task
+from softhot.lab.study import cluster, declaration, forecast, record, task
 from softhot.lab.study.choice import choose, undecided
 from softhot.lab.study.folder import finished, open_study
 from softhot.lab.study.plan import Grid, Plan, plan
@@ -359,15 +360,17 @@ class TestForecast:
         monkeypatch.setattr(forecast, "_time", lambda work: 0.0)
         monkeypatch.setattr(forecast, "_gradient", lambda run: 10.0)
         ticks = itertools.count()
-        monkeypatch.setattr(loop.time, "perf_counter", lambda: float(next(ticks)))  # a step takes one second
+        monkeypatch.setattr(loop.time, "perf_counter", lambda: float(next(ticks)))  # a step of a group takes one second
         (tmp_path / "study.toml").write_text(FILE)
         assert main(["compare", "study.toml", "--dry-run", "--workers", "1"]) == 0
         said = capsys.readouterr().out
+        taken = ("23.0", "21.5", "21.5")  # in groups of 4 and of 8 runs
         assert [line.split() for line in said.splitlines()[1:4]] == [
-            [*arm.split(), "0", "1", "0.002", "0.008", "12", "32.0"] for arm in labels(declaration.parse(FILE))
+            [*arm.split(), "0", "1", "0.002", "0.008", "12", one]
+            for arm, one in zip(labels(declaration.parse(FILE)), taken, strict=True)
         ]
         assert "12 runs of 1 epochs, of which what is chosen is scored" in said
-        assert f"about 0:0{(12 * 12 + 6 * 20) // 60}:{(12 * 12 + 6 * 20) % 60} (h:mm:ss), an estimate" in said
+        assert f"about 0:0{(12 * 2 + 6 * 20) // 60}:{(12 * 2 + 6 * 20) % 60} (h:mm:ss), an estimate" in said
         assert [path.name for path in tmp_path.iterdir()] == ["study.toml"]
 
     def test_seconds_take_what_they_take(self, monkeypatch):
@@ -380,6 +383,27 @@ class TestForecast:
         assert cost.steps is None
         assert cost.training == pytest.approx(24 + 2 * 2 * 300 / 100)
         assert cost.scoring == pytest.approx(2 * 300 / 100 + 2 * 10)
+
+    def test_costs_are_timed_in_as_many_processes_as_there_will_be(self, monkeypatch):
+        asked, found = [], itertools.cycle((1.0, 3.0))
+
+        def cost(runs, group, threads):
+            value = next(found)
+            return forecast.Cost(runs, 12, value, 10 * value)
+
+        @contextmanager
+        def everywhere(workers):
+            asked.append(workers)
+            yield lambda function, *given: [function(*given) for _ in range(workers)]
+
+        monkeypatch.setattr(cluster, "everywhere", everywhere)
+        monkeypatch.setattr(forecast, "_cost", cost)
+        study = declaration.parse(FILE)  # in groups of 4 and of 8 runs
+        for workers in (2, 9):
+            costs = list(forecast.forecast(study, workers=workers))
+            assert {(one.training, one.scoring) for one in costs} == {(2.0, 20.0)}
+            assert forecast.seconds(study, costs, workers=workers) == 8 * (2 + 20 / 2)  # however many workers
+        assert asked == [2, 2]
 
     def test_it_measures_and_leaves_the_threads_as_they_were(self):
         threads = torch.get_num_threads()

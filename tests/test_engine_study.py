@@ -49,6 +49,12 @@ def _place(monkeypatch, tmp_path):
         monkeypatch.setenv(f"DASK_{name}", value)
 
 
+def test_a_function_is_called_in_every_worker_at_once():
+    with cluster.everywhere(2) as call:
+        assert len({os.getpid(), *call(os.getpid)}) == 3
+        assert call(os.getenv, "MALLOC_TRIM_THRESHOLD_") == [None, None]  # what Dask sets slows large tensors
+
+
 def study(*seeds):
     return plan(SMALL, [Grid({"estimator": ["reinmax"], "term": ["categorical"]})], seeds)
 

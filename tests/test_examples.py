@@ -4,6 +4,7 @@ import json
 import math
 import re
 import runpy
+import textwrap
 
 import pytest
 from pages.gallery import EXAMPLES, output
@@ -12,11 +13,39 @@ from softhot.lab.study import declaration
 from softhot.lab.study.summary import summarise
 from tests import studies
 
-FINDINGS = EXAMPLES.parent / "docs" / "findings"
+DOCS = EXAMPLES.parent / "docs"
+FINDINGS = DOCS / "findings"
+# a command in a block of its own, what is said of it, and the block of what it prints
+SHOWN = re.compile(r"^    \.venv/bin/python examples/(\S+)\.py\n((?:\S.*)?\n)+((?:    .*\n|\n)+)", re.M)
+MEASURED = re.compile(r"([\d.]+) ± ([\d.]+)")
 
 
 def lines(name):
     return output(name).splitlines()
+
+
+def shown(page):
+    return {name: textwrap.dedent(block).strip() for name, _, block in SHOWN.findall((DOCS / page).read_text())}
+
+
+class TestTwoStatements:
+    """The page shows what the scripts print."""
+
+    PAGE = shown("two-statements.md")
+
+    def test_to_the_digit(self):
+        assert self.PAGE["eq21_discretised"] == output("eq21_discretised").strip()
+
+    def test_of_a_trained_model(self):
+        """Elsewhere it is trained from the same draws, rounded otherwise: that moves a mean by less than its error."""
+        page = self.PAGE["decoder_gradient"]
+        printed = "\n".join(line.rstrip() for line in lines("decoder_gradient")[1:])  # the first is of the training
+        assert MEASURED.sub("", page) == MEASURED.sub("", printed)
+        here, there = ([list(map(float, pair)) for pair in MEASURED.findall(text)] for text in (page, printed))
+        assert len(here) == 10
+        for (mean, error), (other, other_error) in zip(here, there, strict=True):
+            assert abs(mean - other) <= error, (mean, other)
+            assert error == pytest.approx(other_error, rel=0.25, abs=0.001)
 
 
 def test_discretising_matters_but_through_the_sample():

@@ -36,6 +36,14 @@ def test_imports_go_leftwards(within, rooms):
     assert not [one for one in found if rooms.index(one[1]) > rooms.index(one[0])]
 
 
+def test_every_room_is_described_and_in_the_picture():
+    docs = Path(__file__).parent.parent / "docs"
+    described = re.findall(r"^\| `(\w+)` \|", (docs / "architecture.md").read_text(), re.M)
+    assert described == [*ROOMS, *LAB[LAB.index("training") :]]
+    drawn = re.findall(r'font-weight="600"[^>]*>(\w+)<', (docs / "architecture.svg").read_text())
+    assert sorted(drawn) == sorted(ROOMS)
+
+
 def test_every_file_that_says_the_version_says_the_same():
     root, version = Path(__file__).parent.parent, softhot.__version__
     assert f'\nversion = "{version}"\n' in (root / "pyproject.toml").read_text()

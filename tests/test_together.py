@@ -166,7 +166,6 @@ def test_exact_terms_with_a_temperature_keep_to_one():
 def test_a_group_has_an_end():
     seeds = [Config(estimator="reinmax", seed=seed) for seed in range(MOST + 1)]
     assert [len(group) for group in together(seeds)] == [MOST, 1]
-    assert [len(group) for group in together(seeds[:5], most=2)] == [2, 2, 1]
     large = [dataclasses.replace(config, hidden=(4096,)) for config in seeds[:6]]
     assert max(len(group) for group in together(large)) < 6
     assert [len(group) for group in together([dataclasses.replace(large[0], estimator="exact")] * 2)] == [1, 1]

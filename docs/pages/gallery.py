@@ -30,8 +30,9 @@ def output(name: str) -> str:
     script = EXAMPLES / f"{name}.py"
 
     def run() -> str:
-        done = subprocess.run([sys.executable, script], capture_output=True, encoding="utf-8", check=True)
-        return "\n".join(line.rpartition("\r")[2] for line in done.stdout.split("\n"))  # the last of a progress
+        done = subprocess.run([sys.executable, script], capture_output=True, check=True)
+        printed = done.stdout.decode()  # asked for as text, \r would be \n
+        return "\n".join(line.rpartition("\r")[2] for line in printed.split("\n"))  # the last of a progress
 
     text: str = kept(name, run, script)
     return text

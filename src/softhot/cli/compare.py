@@ -22,7 +22,8 @@ from softhot.lab.figures.outcomes import overview
 from softhot.lab.files import write_text
 from softhot.lab.report.conclusion import conclude
 from softhot.lab.report.page import render
-from softhot.lab.study import archive, declaration
+from softhot.lab.study import declaration
+from softhot.lab.study.archive import describe
 from softhot.lab.study.choice import choose, undecided
 from softhot.lab.study.engine import CHECKPOINT_SECONDS, execute
 from softhot.lab.study.folder import write_table
@@ -186,10 +187,9 @@ def compare(
     done = _carry_out(console, planned, start) if planned.runs else []
     if not done:
         raise ValueError("every run failed, so there is nothing to report.")
-    about, _ = archive.read(folder)
     reported = {record["id"] for record in done}
     write_table(folder, [*done, *(record for record in candidates if record["id"] not in reported)])
-    write_text(folder / "report.html", render(about, done))
+    write_text(folder / "report.html", render(describe(folder), done))
     if plot is not None:
         save(overview(done), plot)
     arms = summarise(done, planned.choices)

@@ -48,7 +48,7 @@ def entropy(
         writable(plot)
     found = entropies(log_probs, temperature, samples, seed)
     if plot is not None:
-        low, high = min(0.05, *temperature) if temperature else 0.05, max(20.0, *temperature)
+        low, high = min(0.05, *temperature), max(20.0, *temperature)
         save(entropy_figure(found, curves(log_probs, low, high)), plot)
     if as_json:
         print(json.dumps(found, indent=1))

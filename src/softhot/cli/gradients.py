@@ -50,7 +50,7 @@ def gradients(
             help=f"Gradient estimators: {options.estimator_names}. (of a run: its own, with what it has learned)"
         ),
     ] = None,
-    samples: Annotated[int | None, typer.Option(help="Draws per gradient. (the estimator's own if not given)")] = None,
+    samples: options.Samples = None,
     baseline: Annotated[
         list[str] | None, typer.Option(help=f"Baselines of the score function: {', '.join(BASELINES)}.")
     ] = None,
@@ -107,7 +107,7 @@ def gradients(
         bar = progress.add_task("measuring")
         for place in chain([first], places):
             found += [(place.epoch, one) for one in grid.measure(place, draws=draws, learn=learn)]
-            progress.update(bar, description=f"measured at epoch {place.epoch}" if place.epoch else "measured")
+            progress.update(bar, description="measured" if place.epoch is None else f"measured at epoch {place.epoch}")
     rows = [{"epoch": epoch, **one.row()} for epoch, one in found]
     known = [(epoch, one) for epoch, one in found if epoch is not None]
     figure = along_figure(known) if run is not None else gradient_figure([one for _, one in found])

@@ -25,8 +25,8 @@ ESTIMATORS = ["exact", "leave-one-out", "straight-through", "reinmax", "optimal-
 def optimise(
     problem_name: Annotated[str, typer.Option("--problem", help=f"Problem: {', '.join(PROBLEMS)}.")] = "polynomial",
     estimator: Annotated[list[str], typer.Option(help=f"Gradient estimators: {options.estimator_names}.")] = ESTIMATORS,
-    samples: Annotated[int | None, typer.Option(help="Draws per gradient. (the estimator's own if not given)")] = None,
-    temperature: Annotated[float | None, typer.Option(help="Temperature. (the estimator's own if not given)")] = None,
+    samples: options.Samples = None,
+    temperature: options.Temperature = None,
     steps: Annotated[int, typer.Option(help="Steps of the optimiser.")] = 2000,
     batch_size: Annotated[int, typer.Option(help="Estimates averaged in a step.")] = 16,
     learning_rate: Annotated[float, typer.Option(help="Learning rate.")] = 0.01,

@@ -34,7 +34,9 @@ __all__ = [
     "Out",
     "Precision",
     "PriorTemperature",
+    "Samples",
     "Several",
+    "Temperature",
     "estimator_names",
     "panelled",
     "term_names",
@@ -65,6 +67,8 @@ Latents = Annotated[int | None, typer.Option(help=_sized("Number of latent varia
 Classes = Annotated[int | None, typer.Option(help=_sized("Classes of each.", "classes"))]
 Hidden = Annotated[list[int] | None, typer.Option(help=_sized("Widths of the hidden layers.", "hidden"))]
 LearnedPrior = Annotated[bool, typer.Option("--learned-prior", help="Learn the prior; it is uniform otherwise.")]
+Samples = Annotated[int | None, typer.Option(help="Draws per gradient. (the estimator's own if not given)")]
+Temperature = Annotated[float | None, typer.Option(help="Temperature. (the estimator's own if not given)")]
 Components = Annotated[int, typer.Option(help="Flows of a mixture of discrete flows.")]
 PriorTemperature = Annotated[
     float | None, typer.Option(help="Temperature of the relaxed prior. (the posterior's if not given)")

@@ -24,7 +24,7 @@ def train(
     data: options.Data = "digits",
     binarise: options.Binarise = "threshold",
     estimator: Annotated[str, typer.Option(help=f"Gradient estimator: {options.estimator_names}.")] = "gumbel-softmax",
-    samples: Annotated[int | None, typer.Option(help="Draws per gradient. (the estimator's own if not given)")] = None,
+    samples: options.Samples = None,
     baseline: options.Baseline = None,
     components: options.Components = 8,
     term: Annotated[str, typer.Option(help=f"KL term: {options.term_names}.")] = "categorical",

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from softhot.kernels.routes import unseen
+from softhot.kernels.routes import broadcast, unseen
 
 __all__ = ["alike", "averaged", "floating", "positive", "wide"]
 
@@ -28,11 +28,7 @@ def positive(name: str, value: float | Tensor, batch: torch.Size, *, column: boo
     if value.numel() != 1:
         if column and value.dim() == len(batch) + 1 and value.shape[-1] == 1:
             value = value.squeeze(-1)
-        try:
-            fits = torch.broadcast_shapes(value.shape, batch) == batch
-        except RuntimeError:
-            fits = False
-        if not fits:
+        if broadcast(value.shape, batch) != batch:
             raise ValueError(
                 f"{name} of shape {tuple(value.shape)} does not broadcast to the batch shape {tuple(batch)}, which "
                 f"excludes the classes; use a number, or {name}.reshape(...) to a shape that does."
@@ -64,14 +60,15 @@ def alike(name: str, value: Tensor, other_name: str, other: Tensor) -> None:
     """An error if these are no floats over as many classes, of batches that broadcast."""
     floating(name, value)
     floating(other_name, other)
-    if value.shape == other.shape:
+    if value.dim() == other.dim() and value.shape == other.shape:
+        return
+    as_many = value.shape[-1] == other.shape[-1]
+    if as_many and broadcast(value.shape, other.shape) is not None:
         return
     shapes = f"{name} of shape {tuple(value.shape)} and {other_name} of shape {tuple(other.shape)}"
-    if value.shape[-1] != other.shape[-1]:
+    if not as_many:
         raise ValueError(f"{shapes} differ in the number of classes, their last dimension; use as many in both.")
-    sizes = zip(reversed(value.shape), reversed(other.shape), strict=False)  # torch.broadcast_shapes imports sympy
-    if not all(one == two or 1 in (one, two) for one, two in sizes):
-        raise ValueError(f"{shapes} do not broadcast; use {other_name}.reshape(...) to a shape that does.")
+    raise ValueError(f"{shapes} do not broadcast; use {other_name}.reshape(...) to a shape that does.")
 
 
 def wide(logits: Tensor) -> Tensor:

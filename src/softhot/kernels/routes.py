@@ -25,8 +25,8 @@ from torch._functorch.pyfunctorch import temporarily_pop_interpreter_stack
 from torch.autograd import forward_ad
 from torch.nn import Parameter
 
-__all__ = ["FULL", "again", "at_once", "beside", "compiled", "constant", "direct", "front", "mapped", "needs_gradient"]
-__all__ += ["operator", "repeats", "route", "rows_beside", "unseen"]
+__all__ = ["FULL", "again", "at_once", "beside", "broadcast", "compiled", "constant", "direct", "front", "mapped"]
+__all__ += ["needs_gradient", "operator", "repeats", "route", "rows_beside", "unseen"]
 
 Route = Literal["direct", "operator", "reference"]
 FULL = (torch.float32, torch.float64)  # what kernels compute in
@@ -140,7 +140,22 @@ def at_once(function: Callable[..., Any], *inputs: Tensor) -> Any:
 def rows_beside(x: Tensor, over: Tensor) -> Tensor:
     """An input of shape (R, *batch, K) beside one of shape (R, *sample, *batch, K), as large where that is possible."""
     x = x.reshape(len(x), *(1,) * (over.dim() - x.dim()), *x.shape[1:])
-    return x.expand_as(over) if torch.broadcast_shapes(x.shape, over.shape) == over.shape else x
+    return x.expand_as(over) if broadcast(x.shape, over.shape) == over.shape else x
+
+
+def broadcast(one: Sequence[int], other: Sequence[int]) -> tuple[int, ...] | None:
+    """The shape that two shapes broadcast to, None if they do not.
+
+    torch.broadcast_shapes takes ten times as long, and imports sympy when it is first called.
+    """
+    long, short = (one, other) if len(one) >= len(other) else (other, one)
+    found = list(long)
+    for dim, size in enumerate(short, len(long) - len(short)):
+        if found[dim] == 1:
+            found[dim] = size
+        elif size not in (1, found[dim]):
+            return None
+    return tuple(found)
 
 
 def unseen(x: Tensor) -> bool:
@@ -151,7 +166,7 @@ def unseen(x: Tensor) -> bool:
         if is_batchedtensor(x):
             return True
         x = get_unwrapped(x)
-    return False
+    return type(x) not in _ORDINARY and hasattr(x, "fake_mode")
 
 
 def constant(x: Tensor) -> bool:

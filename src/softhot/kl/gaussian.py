@@ -75,7 +75,7 @@ class Gaussian(Term):
         free = (means > -math.inf) & ~rest
         log_z = torch.where(free | rest, log_of(z), 0.0)
         last = log_z.masked_fill(~rest, 0.0).sum(-1, keepdim=True)
-        heat = positive("temperature", temperature, torch.broadcast_shapes(z.shape, logits.shape)[:-1])
+        heat = positive("temperature", temperature, log_z.shape[:-1])
         y = column(heat) * (log_z - last + math.log(self.delta))
         squares = torch.where(free, y - torch.where(free, means, 0.0), 0.0).square().sum(-1)
         density = -squares / (2 * self.scale**2) - self._units * free.sum(-1)

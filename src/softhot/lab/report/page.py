@@ -32,7 +32,7 @@ def render(study: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> st
     """The page of a study and its records; runs may be missing.
 
     Arguments:
-        study: as :func:`softhot.lab.study.archive.read` gives it.
+        study: as :func:`softhot.lab.study.archive.describe` gives it.
         records: of its runs.
     """
     arms = summarise(records, study.get("choices") or ())

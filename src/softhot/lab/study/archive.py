@@ -19,39 +19,41 @@ from softhot.lab.files import read_json
 from softhot.lab.study.folder import DECLARATION
 from softhot.lab.study.record import about
 
-__all__ = ["read"]
+__all__ = ["describe", "read"]
 
 _TEXTS = ("arm", "estimator", "term", "sample")
 _PICTURES = ("reconstructions", "samples")
 _COLUMNS = ("epoch", "valid_elbo", "seconds", "evaluations")
 
 
-def read(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The study of a folder, and the records of its runs that are finished.
+def describe(folder: Path) -> dict[str, Any]:
+    """The study of a folder, whatever its runs: what its ``study.json`` holds, its ``study.toml`` under "toml".
 
-    The study is what its ``study.json`` holds, the text of its ``study.toml`` under "toml", and under "damaged" the
-    names of the files that are left out.
+    Under "damaged" are the names of the files that are left out: ``study.json`` or none.
+    """
+    found = _content(folder / "study.json")
+    study = {**found, "damaged": []} if _is_study(found) else {"damaged": ["study.json"]}
+    declared = folder / DECLARATION
+    if declared.exists():
+        study["toml"] = declared.read_text(encoding="utf-8", errors="replace")
+    return study
+
+
+def read(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The study of a folder, with broken records under "damaged" as well, and the records of its finished runs.
 
     Raises:
         ValueError: If the folder holds neither a study nor a run, or the files of a single run are broken.
     """
     paths = sorted((folder / "runs").glob("*.json"))
-    description = folder / "study.json"
-    if not paths and not description.exists():
+    if not paths and not (folder / "study.json").exists():
         return {}, [_single(folder)]
+    study = describe(folder)
     contents = {path.relative_to(folder).as_posix(): _content(path) for path in paths}
-    damaged = [name for name, content in contents.items() if not _is_record(content)]
-    study = _content(description)
-    if not _is_study(study):
-        study, damaged = {}, [description.name, *damaged]
-    declared = folder / DECLARATION
-    if declared.exists():
-        study["toml"] = declared.read_text(encoding="utf-8", errors="replace")
+    study["damaged"] += [name for name, content in contents.items() if not _is_record(content)]
     chosen = {choice["arm"]: choice["chosen"] for choice in study.get("choices") or ()}
     records = [content for content in contents.values() if _is_record(content)]
-    return {**study, "damaged": damaged}, [
-        record for record in records if chosen.get(record["arm"], {}).items() <= record["config"].items()
-    ]
+    return study, [record for record in records if chosen.get(record["arm"], {}).items() <= record["config"].items()]
 
 
 def _content(path: Path) -> Any:

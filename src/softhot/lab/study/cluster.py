@@ -4,7 +4,8 @@ A worker is a process with one task at a time, as PyTorch shares its threads and
 On this machine there are as many workers as cores unless told otherwise, and PyTorch's threads in each are its share of
 the cores, however few runs are left: the last digits of a sum depend on how many threads add it up. On a machine with
 GPUs each worker sees one of them. Dask's limits of memory are off, since what a worker holds is PyTorch's, and pausing
-or ending the worker would only lose the run.
+or ending the worker would only lose the run; and so is its limit of what malloc keeps, with which the memory of every
+large tensor is asked of the system anew.
 
 This module imports Dask, and is itself imported late.
 """
@@ -14,16 +15,19 @@ from __future__ import annotations
 import logging
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
+import dask
 import torch
 from distributed import Client, Nanny, Scheduler, SpecCluster, Worker, WorkerPlugin
 from distributed.utils import silence_logging_cmgr
 
-__all__ = ["connect", "cores", "local_cluster"]
+__all__ = ["connect", "cores", "everywhere", "local_cluster"]
 
 _QUIET = logging.CRITICAL + 1  # a study has words of its own
+_KEEP = {"distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None}
 
 
 def cores() -> int:
@@ -38,7 +42,7 @@ def local_cluster(workers: int) -> Iterator[str]:
     common = {**here, "nthreads": 1, "memory_limit": 0, "silence_logs": _QUIET, "plugins": (_Deaf(),)}
     spec = {index: {"cls": Nanny, "options": {**common, "env": _device(index)}} for index in range(workers)}
     scheduler = {"cls": Scheduler, "options": {**here, "port": 0}}
-    with SpecCluster(workers=spec, scheduler=scheduler, silence_logs=_QUIET) as cluster:
+    with dask.config.set(_KEEP), SpecCluster(workers=spec, scheduler=scheduler, silence_logs=_QUIET) as cluster:
         yield cluster.scheduler_address
 
 
@@ -57,6 +61,20 @@ def connect(address: str, *, seconds: float) -> Iterator[Client]:
             raise ValueError(f"no Dask scheduler at {address!r} ({reason}); start one: dask scheduler.") from error
         with client:
             yield client
+
+
+@contextmanager
+def everywhere(workers: int) -> Iterator[Callable[..., list[Any]]]:
+    """A function that calls another one in so many workers on this machine at once; gives what it returns in each."""
+    with local_cluster(workers) as address, connect(address, seconds=10.0) as client:
+        client.wait_for_workers(workers)
+
+        def call(function: Callable[..., Any], *given: Any) -> list[Any]:
+            calls = [client.submit(function, *given, workers=[name], pure=False) for name in client.nthreads()]
+            found: list[Any] = client.gather(calls)
+            return found
+
+        yield call
 
 
 def _device(index: int) -> dict[str, str]:

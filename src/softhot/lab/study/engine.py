@@ -25,7 +25,6 @@ from softhot.problems.data import load
 __all__ = ["CHECKPOINT_SECONDS", "execute"]
 
 CHECKPOINT_SECONDS = 60.0
-_TOGETHER = 8  # runs: more save little time, and leave other workers without
 _FIRST_SECONDS = 10.0  # to wait for a scheduler
 _AGAIN_SECONDS = 600.0  # for one that was there
 
@@ -96,8 +95,7 @@ def execute(
 def _groups(runs: Sequence[Config], waiting: Sequence[Config]) -> list[_Group]:
     """What waits, in groups that train together: the same ones when a study goes on, with whatever workers."""
     left = set(waiting)
-    planned = together(runs, most=_TOGETHER)
-    return [rest for group in planned if (rest := tuple(config for config in group if config in left))]
+    return [rest for group in together(runs) if (rest := tuple(config for config in group if config in left))]
 
 
 def _carry_out(

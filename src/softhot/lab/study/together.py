@@ -28,7 +28,7 @@ from softhot.lab.training.loop import Epoch, Run, evaluate_elbo, objective_of
 
 __all__ = ["Alone", "Together", "program_of", "together"]
 
-MOST = 64  # runs of a group
+MOST = 8  # runs of a group: more save little time, and leave other workers without
 _NUMBERS = 2**20  # of one layer, of all runs: beyond, there is no idle time left to fill
 _OWN: dict[str, Any] = {  # settings in which the runs of a group may differ
     "seed": 0,
@@ -40,8 +40,8 @@ _OWN: dict[str, Any] = {  # settings in which the runs of a group may differ
 _HEATS = ("temperature", "final_temperature")
 
 
-def together(configs: Sequence[Config], *, most: int = MOST) -> list[tuple[Config, ...]]:
-    """Groups of runs that train as one program, those of one group in their order.
+def together(configs: Sequence[Config]) -> list[tuple[Config, ...]]:
+    """Groups of runs that train as one program, those of one group in their order: at most ``MOST``, fewer if large.
 
     They differ in seed, temperatures and learning rates alone; with an exact term that has a temperature, whose
     integrals are tabulated for each, in seed and learning rates. A run whose steps are work enough has a group of its
@@ -49,7 +49,6 @@ def together(configs: Sequence[Config], *, most: int = MOST) -> list[tuple[Confi
 
     Arguments:
         configs: the runs.
-        most: how many make a group; fewer where they are larger.
 
     Example:
         >>> seeds = [Config(estimator=name, seed=seed) for seed in (1, 2) for name in ("reinmax", "zgr")]
@@ -61,7 +60,7 @@ def together(configs: Sequence[Config], *, most: int = MOST) -> list[tuple[Confi
         kl = config.make_term()
         own = {name: value for name, value in _OWN.items() if name not in _HEATS or not (kl.exact and kl.temperate)}
         alike = groups.setdefault(dataclasses.replace(config, **own), [])
-        if not alike or len(alike[-1]) == min(most, _fitting(config)):
+        if not alike or len(alike[-1]) == min(MOST, _fitting(config)):
             alike.append([])
         alike[-1].append(config)
     return [tuple(group) for alike in groups.values() for group in alike]
@@ -94,6 +93,10 @@ class Alone:
         """As of :class:`Together`."""
         for epoch in self.run.epochs(pause):
             yield [epoch]
+
+    def train_step(self) -> None:
+        """As of :class:`Together`."""
+        self.run.train_step()
 
     def write(self) -> None:
         """The run is up to date."""
