@@ -209,7 +209,7 @@ def test_a_mixture_is_measured_with_its_own_posterior_alone(run: Run) -> None:
 # errors
 
 REFUSED: list[tuple[Callable[[], object], str]] = [
-    (lambda: MixtureOfDiscreteFlows(components=0), r"components=0 leaves nothing to draw from"),
+    (lambda: MixtureOfDiscreteFlows(components=0), r"components=0\) leaves nothing to draw from"),
     (lambda: MixtureOfDiscreteFlows(temperature=0.0), r"temperature=0.0 is not a positive"),
     (lambda: MixtureOfDiscreteFlows(3)(cubic, LOGITS), r"logits of shape \(2, 5, 3, 4\) are not those of 3 components"),
     (lambda: MixtureOfDiscreteFlows(3)(cubic, LOGITS[0, 0]), r"use logits of shape \(\*batch, 3, N, K\)"),
