@@ -78,6 +78,18 @@ def test_gradient_to_parameters_of_f_is_exact() -> None:
     torch.testing.assert_close(found, torch.autograd.grad(f(configurations()).mean(0).sum(), theta)[0])
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_model_in_half_precision_is_given_half_precision(dtype: torch.dtype) -> None:
+    """It used to be given float32, which layers in half precision refuse."""
+    layer = torch.nn.Linear(N * K, 1).to(dtype)
+    logits = LOGITS.to(dtype).requires_grad_()
+    value = MixtureOfDiscreteFlows(components=B)(lambda z: layer(z.flatten(-2)).squeeze(-1), logits)
+    assert (value.shape, value.dtype) == ((2,), dtype)
+    value.sum().backward()
+    assert logits.grad is not None
+    assert logits.grad.any()
+
+
 def test_impossible_classes_have_no_part() -> None:
     logits = torch.tensor([[[0.3, -math.inf, 0.9], [-0.2, 1.1, 0.0]]] * 2, requires_grad=True)
     value = (
