@@ -160,7 +160,7 @@ class Mine(Estimator):
     sample: ClassVar[Sample] = "hard"
     source: ClassVar[str] = "a test"
 
-    def __call__(self, f: Integrand, logits: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+    def estimate(self, f: Integrand, logits: Tensor, generator: torch.Generator | None) -> Tensor:
         z = self.draw(logits.detach(), generator)
         value = f(z)
         return carry(value, logits, scored(value.detach(), z, logits))
@@ -306,7 +306,7 @@ class Wrong(Estimator):
     sample: ClassVar[Sample] = "hard"
     source: ClassVar[str] = "a test"
 
-    def __call__(self, f: Integrand, logits: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+    def estimate(self, f: Integrand, logits: Tensor, generator: torch.Generator | None) -> Tensor:
         many = logits.detach().expand(2, *logits.shape)
         z = one_hot_sample(many, generator=None if self.mistake == "generator" else generator)
         if self.mistake == "soft":
@@ -378,9 +378,9 @@ def test_a_slope_that_is_said_not_to_be_needed() -> None:
 
 def test_a_biased_gradient_must_not_point_away_from_the_truth() -> None:
     class Backwards(StraightThrough):
-        def __call__(self, f: Integrand, logits: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
-            value = super().__call__(f, logits, generator=generator)
-            backwards = super().__call__(f, 2 * logits.detach() - logits, generator=generator)
+        def estimate(self, f: Integrand, logits: Tensor, generator: torch.Generator | None) -> Tensor:
+            value = super().estimate(f, logits, generator)
+            backwards = super().estimate(f, 2 * logits.detach() - logits, generator)
             return backwards + (value - backwards).detach()
 
     faults = {name: fault or "" for name, fault in certify(Backwards()).faults}

@@ -78,6 +78,18 @@ def test_gradient_to_parameters_of_f_is_exact() -> None:
     torch.testing.assert_close(found, torch.autograd.grad(f(configurations()).mean(0).sum(), theta)[0])
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_model_in_half_precision_is_given_half_precision(dtype: torch.dtype) -> None:
+    """It used to be given float32, which layers in half precision refuse."""
+    layer = torch.nn.Linear(N * K, 1).to(dtype)
+    logits = LOGITS.to(dtype).requires_grad_()
+    value = MixtureOfDiscreteFlows(components=B)(lambda z: layer(z.flatten(-2)).squeeze(-1), logits)
+    assert (value.shape, value.dtype) == ((2,), dtype)
+    value.sum().backward()
+    assert logits.grad is not None
+    assert logits.grad.any()
+
+
 def test_impossible_classes_have_no_part() -> None:
     logits = torch.tensor([[[0.3, -math.inf, 0.9], [-0.2, 1.1, 0.0]]] * 2, requires_grad=True)
     value = (
@@ -209,7 +221,7 @@ def test_a_mixture_is_measured_with_its_own_posterior_alone(run: Run) -> None:
 # errors
 
 REFUSED: list[tuple[Callable[[], object], str]] = [
-    (lambda: MixtureOfDiscreteFlows(components=0), r"components=0 leaves nothing to draw from"),
+    (lambda: MixtureOfDiscreteFlows(components=0), r"components=0\) leaves nothing to draw from"),
     (lambda: MixtureOfDiscreteFlows(temperature=0.0), r"temperature=0.0 is not a positive"),
     (lambda: MixtureOfDiscreteFlows(3)(cubic, LOGITS), r"logits of shape \(2, 5, 3, 4\) are not those of 3 components"),
     (lambda: MixtureOfDiscreteFlows(3)(cubic, LOGITS[0, 0]), r"use logits of shape \(\*batch, 3, N, K\)"),

@@ -49,3 +49,10 @@ def test_every_file_that_says_the_version_says_the_same():
     assert f'\nversion = "{version}"\n' in (root / "pyproject.toml").read_text()
     assert f"\nversion: {version}\n" in (root / "CITATION.cff").read_text()
     assert f"\n## {version}" in (root / "CHANGELOG.md").read_text()
+
+
+def test_rooms_come_when_they_are_asked_for():
+    assert {"kl", "estimators", "__version__"} <= set(dir(softhot))
+    assert all(getattr(softhot, name) is not None for name in softhot.__all__)
+    with pytest.raises(AttributeError, match="'softhot' has no attribute 'nothing'"):
+        softhot.nothing  # noqa: B018

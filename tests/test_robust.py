@@ -243,7 +243,7 @@ def test_what_training_loops_need(problem: Problem, weight: float) -> None:
         assert ((effective >= 1 - eps) & (effective <= classes + classes * eps)).all()
 
 
-# ---- KL terms; estimators have their certificate
+# ---- KL terms; estimators are in test_estimators_bulk.py
 
 
 @pytest.mark.parametrize("name", [name for name, term in TERMS.items() if not term.mixture])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -17,11 +18,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         import typer
 
+        from softhot.cli import completion
+
+        if completion.ASKED in os.environ:
+            return completion.complete()
+
         from softhot.cli.app import app
     except ModuleNotFoundError as error:
         print(f"softhot: {_EXTRA} (no module {error.name!r})", file=sys.stderr)
         return 2
     given = list(sys.argv[1:] if arguments is None else arguments)
+    if "--install-completion" in given:
+        completion.kept()  # the first word need not wait
     try:
         status = app(args=given or ["--help"], prog_name="softhot", standalone_mode=False)
     except typer.TyperException as error:

@@ -14,8 +14,8 @@ from softhot.cli.gradients import gradients
 from softhot.cli.infer import infer
 from softhot.cli.listing import listing
 from softhot.cli.optimise import optimise
-from softhot.cli.options import Several, panelled
 from softhot.cli.report import report
+from softhot.cli.several import Several, panelled
 from softhot.cli.train import train
 
 __all__ = ["app"]

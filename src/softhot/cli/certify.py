@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from softhot.cli import options
 from softhot.estimators import ESTIMATORS, Estimator, estimator
 from softhot.testing import Certificate, Figures, certify
 from softhot.testing.measurement import Method
@@ -27,7 +28,9 @@ _NAMES = "Of the library, or your own as module:Class; all of the library if non
 
 
 def certificates(
-    names: Annotated[list[str] | None, typer.Argument(help=_NAMES, show_default=False)] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(help=_NAMES, show_default=False, autocompletion=options.estimators)
+    ] = None,
     draws: Annotated[int, typer.Option(help="Draws, where moments cannot be exact.")] = 20_000,
     seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,

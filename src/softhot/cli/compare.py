@@ -61,14 +61,17 @@ def compare(
     prior_temperature: options.PriorTemperature = None,
     title: Annotated[str | None, typer.Option(help="What the report is called.")] = None,
     estimator: Annotated[
-        list[str], typer.Option(help=f"Gradient estimators: {options.estimator_names}.")
+        list[str],
+        typer.Option(help=f"Gradient estimators: {options.estimator_names}.", autocompletion=options.estimators),
     ] = declaration.ESTIMATORS,
     baseline: options.Baseline = None,
     samples: Annotated[
         list[int] | None, typer.Option(help="Draws per gradient. (the estimator's own if not given)")
     ] = None,
     components: options.Components = 8,
-    term: Annotated[list[str], typer.Option(help=f"KL terms: {options.term_names}.")] = declaration.TERMS,
+    term: Annotated[
+        list[str], typer.Option(help=f"KL terms: {options.term_names}.", autocompletion=options.terms)
+    ] = declaration.TERMS,
     temperature: Annotated[
         list[float], typer.Option(help="Temperatures of relaxed variables.")
     ] = declaration.TEMPERATURES,
@@ -79,7 +82,11 @@ def compare(
         list[float] | None, typer.Option(help="Learning rates to choose from. (digits: 0.008; other data: 0.001)")
     ] = None,
     tune: Annotated[
-        list[str], typer.Option(help=f"What is chosen on the validation images: {', '.join(TUNABLE)}.")
+        list[str],
+        typer.Option(
+            help=f"What is chosen on the validation images: {', '.join(TUNABLE)}.",
+            autocompletion=options.among(TUNABLE),
+        ),
     ] = declaration.TUNE,
     seeds: Annotated[int, typer.Option(help="Number of seeds, from 0.")] = declaration.SEEDS,
     epochs: options.Epochs = None,

@@ -26,6 +26,7 @@ from softhot.lab.gradients.diagnosis import Diagnosis
 from softhot.lab.gradients.places import Grid, Place, along_run, at_checkpoint, at_fresh_weights, at_start, name_of
 from softhot.lab.gradients.quality import Quality
 from softhot.problems import PROBLEMS
+from softhot.problems.data import DATA, MODES
 
 __all__ = ["gradients"]
 
@@ -36,29 +37,45 @@ ESTIMATORS += ["gumbel-softmax"]
 
 
 def gradients(
-    problem: Annotated[str | None, typer.Option(help=f"Of a problem: {', '.join(PROBLEMS)}.")] = None,
+    problem: Annotated[
+        str | None, typer.Option(help=f"Of a problem: {', '.join(PROBLEMS)}.", autocompletion=options.among(PROBLEMS))
+    ] = None,
     checkpoint: Annotated[Path | None, typer.Option(help="Of a model: the folder or file of softhot train.")] = None,
     run: Annotated[Path | None, typer.Option(help="Along a run: the folder of softhot train --keep-every.")] = None,
-    data: Annotated[str | None, typer.Option(help="Of a fresh VAE: its data, as for softhot train. (digits)")] = None,
-    binarise: Annotated[str | None, typer.Option(help="How grey pixels become binary. (threshold)")] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="Of a fresh VAE: its data, as for softhot train. (digits)", autocompletion=options.among(DATA)
+        ),
+    ] = None,
+    binarise: Annotated[
+        str | None, typer.Option(help="How grey pixels become binary. (threshold)", autocompletion=options.among(MODES))
+    ] = None,
     latents: options.Latents = None,
     classes: options.Classes = None,
     hidden: options.Hidden = None,
     estimator: Annotated[
         list[str] | None,
         typer.Option(
-            help=f"Gradient estimators: {options.estimator_names}. (of a run: its own, with what it has learned)"
+            help=f"Gradient estimators: {options.estimator_names}. (of a run: its own, with what it has learned)",
+            autocompletion=options.estimators,
         ),
     ] = None,
     samples: options.Samples = None,
     baseline: Annotated[
-        list[str] | None, typer.Option(help=f"Baselines of the score function: {', '.join(BASELINES)}.")
+        list[str] | None,
+        typer.Option(
+            help=f"Baselines of the score function: {', '.join(BASELINES)}.", autocompletion=options.among(BASELINES)
+        ),
     ] = None,
     temperature: Annotated[
         list[float] | None, typer.Option(help="Temperatures of estimators. (their own if not given)")
     ] = None,
     term: Annotated[
-        str | None, typer.Option(help=f"KL term: {options.term_names}. (a run's own; otherwise categorical)")
+        str | None,
+        typer.Option(
+            help=f"KL term: {options.term_names}. (a run's own; otherwise categorical)", autocompletion=options.terms
+        ),
     ] = None,
     draws: Annotated[int, typer.Option(help="Draws of each gradient.")] = 256,
     images: Annotated[int, typer.Option(help="Test images that a gradient is the mean over.")] = 16,

@@ -28,7 +28,9 @@ _WIDTH = 120  # of the tables where there is no terminal
 def infer(
     network: Annotated[str, typer.Argument(help="A .bif file, or the name of one in $SOFTHOT_DATA/bayesnets.")],
     evidence: Annotated[list[str] | None, typer.Option(help="What is observed: Variable=state ...")] = None,
-    method: Annotated[list[str], typer.Option(help=f"Methods: {', '.join(METHODS)}.")] = METHOD,
+    method: Annotated[
+        list[str], typer.Option(help=f"Methods: {', '.join(METHODS)}.", autocompletion=options.among(METHODS))
+    ] = METHOD,
     components: Annotated[int, typer.Option(help="Configurations of a mixture (mdnf).")] = 100,
     restarts: Annotated[int, typer.Option(help="Climbs of an estimator; the best is kept.")] = 8,
     samples: options.Samples = None,

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from softhot.cli import options
 from softhot.estimators import ESTIMATORS
 from softhot.kl import TERMS
 from softhot.names import unknown
@@ -26,7 +27,10 @@ KINDS: dict[str, tuple[str, Mapping[str, Any]]] = {
 
 
 def listing(
-    kind: Annotated[list[str] | None, typer.Argument(help=f"{', '.join(KINDS)}; all if none is given.")] = None,
+    kind: Annotated[
+        list[str] | None,
+        typer.Argument(help=f"{', '.join(KINDS)}; all if none is given.", autocompletion=options.among(KINDS)),
+    ] = None,
 ) -> None:
     """List the estimators, KL terms, problems and data sets by name."""
     for name in kind or ():

@@ -23,8 +23,13 @@ ESTIMATORS = ["exact", "leave-one-out", "straight-through", "reinmax", "optimal-
 
 
 def optimise(
-    problem_name: Annotated[str, typer.Option("--problem", help=f"Problem: {', '.join(PROBLEMS)}.")] = "polynomial",
-    estimator: Annotated[list[str], typer.Option(help=f"Gradient estimators: {options.estimator_names}.")] = ESTIMATORS,
+    problem_name: Annotated[
+        str, typer.Option("--problem", help=f"Problem: {', '.join(PROBLEMS)}.", autocompletion=options.among(PROBLEMS))
+    ] = "polynomial",
+    estimator: Annotated[
+        list[str],
+        typer.Option(help=f"Gradient estimators: {options.estimator_names}.", autocompletion=options.estimators),
+    ] = ESTIMATORS,
     samples: options.Samples = None,
     temperature: options.Temperature = None,
     steps: Annotated[int, typer.Option(help="Steps of the optimiser.")] = 2000,

@@ -23,11 +23,15 @@ __all__ = ["train"]
 def train(
     data: options.Data = "digits",
     binarise: options.Binarise = "threshold",
-    estimator: Annotated[str, typer.Option(help=f"Gradient estimator: {options.estimator_names}.")] = "gumbel-softmax",
+    estimator: Annotated[
+        str, typer.Option(help=f"Gradient estimator: {options.estimator_names}.", autocompletion=options.estimators)
+    ] = "gumbel-softmax",
     samples: options.Samples = None,
     baseline: options.Baseline = None,
     components: options.Components = 8,
-    term: Annotated[str, typer.Option(help=f"KL term: {options.term_names}.")] = "categorical",
+    term: Annotated[
+        str, typer.Option(help=f"KL term: {options.term_names}.", autocompletion=options.terms)
+    ] = "categorical",
     temperature: Annotated[float, typer.Option(help="Temperature of the relaxed variable.")] = 1.0,
     final_temperature: Annotated[
         float | None, typer.Option(help="What it is annealed to. (constant if not given)")
@@ -45,7 +49,10 @@ def train(
     epochs: options.Epochs = None,
     precision: options.Precision = "32",
     devices: Annotated[int, typer.Option(help="Devices, each with its share of every batch.")] = 1,
-    accelerator: Annotated[str, typer.Option(help=f"What a device is: {', '.join(ACCELERATORS)}.")] = "cpu",
+    accelerator: Annotated[
+        str,
+        typer.Option(help=f"What a device is: {', '.join(ACCELERATORS)}.", autocompletion=options.among(ACCELERATORS)),
+    ] = "cpu",
     accumulate: Annotated[int, typer.Option(help="Parts that a device computes its share in, to save memory.")] = 1,
     seed: Annotated[int, typer.Option(help="Seed of weights, order and noise.")] = 0,
     out: options.Out = None,

@@ -23,6 +23,7 @@ from softhot.distributions.relaxed import (
     RelaxedOneHotCategorical,
 )
 from softhot.functional.categorical import categorical_kl
+from softhot.functional.check import wide
 from softhot.functional.mass import log_mass
 from softhot.functional.relaxed import relaxed_kl
 
@@ -44,7 +45,7 @@ def _binary(q: Any, p: Any) -> Tensor:
 
 
 def _flows(q: MixtureOfDiscreteFlows, p: Any) -> Tensor:
-    return -q.entropy() - q.expectation(p.log_prob).to(q.dtype)
+    return -q.entropy() - q.expectation(lambda z: p.log_prob(wide(z))).to(q.dtype)
 
 
 def _flows_to_independent(q: MixtureOfDiscreteFlows, p: td.Independent) -> Tensor:  # type: ignore[type-arg]  # not generic in torch 2.6
@@ -55,7 +56,7 @@ def _flows_to_independent(q: MixtureOfDiscreteFlows, p: td.Independent) -> Tenso
             "use Independent(OneHotCategorical(logits=logits), 1)."
         )
     # all classes have a slope here, as a straight-through draw needs; in log_prob of the prior only its own has
-    return -q.entropy() - q.expectation(lambda z: log_mass(z, prior.logits).sum(-1)).to(q.dtype)
+    return -q.entropy() - q.expectation(lambda z: log_mass(wide(z), prior.logits).sum(-1)).to(q.dtype)
 
 
 register_kl(MixtureOfDiscreteFlows, MixtureOfDiscreteFlows)(_flows)

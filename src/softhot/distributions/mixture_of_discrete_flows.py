@@ -183,14 +183,14 @@ class MixtureOfDiscreteFlows(Distribution):
         With the gradient to the weights and the bases, and the straight-through one to the flow.
 
         Arguments:
-            function: maps z of shape (\*sample, \*batch, N, K) to (\*sample, \*batch).
+            function: maps z of shape (\*sample, \*batch, N, K), in the dtype of draws, to (\*sample, \*batch).
 
         Raises:
             ValueError: If there are more configurations than the limit.
         """
         z, weight = self.points()
-        value = function(z)
-        total: Tensor = (weight * torch.where(weight > 0, value, 0.0)).sum(0)
+        value = function(z.to(self.dtype))
+        total: Tensor = (weight * torch.where(weight > 0, value, 0.0)).sum(0).to(value.dtype)
         return total
 
     def entropy(self) -> Float[Tensor, "*batch"]:

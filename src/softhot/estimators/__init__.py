@@ -5,10 +5,11 @@ from softhot.estimators.carms import Carms
 from softhot.estimators.controlled import Controlled
 from softhot.estimators.disarm import DisArm
 from softhot.estimators.enumeration import configurations
-from softhot.estimators.estimator import Estimator, Integrand, Pathwise
+from softhot.estimators.estimator import Estimator, Pathwise
 from softhot.estimators.exact import Exact
 from softhot.estimators.gumbel_rao import GumbelRao
 from softhot.estimators.gumbel_softmax import GumbelSoftmax
+from softhot.estimators.integrand import Integrand
 from softhot.estimators.invertible_gaussian import InvertibleGaussian
 from softhot.estimators.leave_one_out import LeaveOneOut
 from softhot.estimators.local_expectation import LocalExpectation

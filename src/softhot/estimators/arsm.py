@@ -28,8 +28,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from softhot.estimators.estimator import Estimator, Integrand
+from softhot.estimators.estimator import Estimator
 from softhot.estimators.gradients import carry, detached, exponential
+from softhot.estimators.integrand import Integrand
 from softhot.kl.term import Sample
 
 __all__ = ["Arsm"]
@@ -51,8 +52,8 @@ class Arsm(Estimator):
     sample: ClassVar[Sample] = "hard"
     source: ClassVar[str] = "Yin et al. 2019"
 
-    def __call__(
-        self, f: Integrand, logits: Float[Tensor, "*batch N K"], *, generator: torch.Generator | None = None
+    def estimate(
+        self, f: Integrand, logits: Float[Tensor, "*batch N K"], generator: torch.Generator | None
     ) -> Float[Tensor, "*batch"]:
         classes = logits.shape[-1]
         known = detached(logits)

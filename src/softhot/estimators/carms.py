@@ -39,8 +39,10 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from softhot.estimators.estimator import Estimator, Integrand
+from softhot.estimators.estimator import Estimator
 from softhot.estimators.gradients import carry, detached, exponential
+from softhot.estimators.integrand import Integrand
+from softhot.functional.check import counted
 from softhot.kl.term import Sample
 
 __all__ = ["Carms"]
@@ -69,11 +71,10 @@ class Carms(Estimator):
     samples: int = 4
 
     def __post_init__(self) -> None:
-        if self.samples < 2:
-            raise ValueError(f"Carms(samples={self.samples}) has no other draw to avoid; use samples >= 2.")
+        counted("samples", self.samples, 2, "has no other draw to avoid", who="Carms")
 
-    def __call__(
-        self, f: Integrand, logits: Float[Tensor, "*batch N K"], *, generator: torch.Generator | None = None
+    def estimate(
+        self, f: Integrand, logits: Float[Tensor, "*batch N K"], generator: torch.Generator | None
     ) -> Float[Tensor, "*batch"]:
         known, order = detached(logits).sort(-1)
         rest = known.flip(-1).logcumsumexp(-1).flip(-1)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from softhot.estimators.estimator import Pathwise
 from softhot.functional import with_conditional_gradient
-from softhot.functional.check import averaged, positive
+from softhot.functional.check import counted, positive
 
 __all__ = ["Conditional"]
 
@@ -31,7 +31,7 @@ class Conditional(Pathwise, ABC):
     def __post_init__(self) -> None:
         super().__post_init__()
         positive("temperature", self.temperature, torch.Size())
-        averaged("draws", self.draws)
+        counted("draws", self.draws, 1, "leaves nothing to average", who=type(self).__name__)
 
     def relaxed_given(self, z: Tensor, logits: Tensor, generator: torch.Generator | None) -> Tensor:
         """z, with that gradient."""

@@ -18,8 +18,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from softhot.estimators.estimator import Estimator, Integrand
+from softhot.estimators.estimator import Estimator
 from softhot.estimators.gradients import carry
+from softhot.estimators.integrand import Integrand
 
 __all__ = ["Controlled", "Parts"]
 
@@ -36,8 +37,8 @@ class Parts(NamedTuple):
 class Controlled(Estimator, ABC):
     """An unbiased estimator with control parameters that may be learned; abstract."""
 
-    def __call__(
-        self, f: Integrand, logits: Float[Tensor, "*batch N K"], *, generator: torch.Generator | None = None
+    def estimate(
+        self, f: Integrand, logits: Float[Tensor, "*batch N K"], generator: torch.Generator | None
     ) -> Float[Tensor, "*batch"]:
         parts = self.parts(f, logits, generator, learning=False)
         return carry(parts.value, logits, parts.gradient)
@@ -81,7 +82,7 @@ class Controlled(Estimator, ABC):
             (torch.Size([5]), True)
         """
         with torch.enable_grad():
-            parts = self.parts(f, logits, generator, learning=True)
+            parts = self.parts(self.checked(f, logits, generator), logits, generator, learning=True)
         return carry(parts.value, logits, parts.gradient), parts.loss.mean()
 
     @property

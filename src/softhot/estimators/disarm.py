@@ -23,8 +23,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from softhot.estimators.estimator import Estimator, Integrand
+from softhot.estimators.estimator import Estimator
 from softhot.estimators.gradients import carry, detached
+from softhot.estimators.integrand import Integrand
 from softhot.kernels.streams import drawn
 from softhot.kl.term import Sample
 
@@ -52,8 +53,8 @@ class DisArm(Estimator):
     source: ClassVar[str] = "Dong et al. 2020; Yin et al. 2020"
     classes: ClassVar[int | None] = 2
 
-    def __call__(
-        self, f: Integrand, logits: Float[Tensor, "*batch N K"], *, generator: torch.Generator | None = None
+    def estimate(
+        self, f: Integrand, logits: Float[Tensor, "*batch N K"], generator: torch.Generator | None
     ) -> Float[Tensor, "*batch"]:
         if logits.shape[-1] != 2:
             raise ValueError(

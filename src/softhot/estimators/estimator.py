@@ -8,7 +8,6 @@ whatever parameters f itself closes over.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -16,13 +15,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from softhot.estimators.integrand import Integrand, numbers
+from softhot.functional.check import counted, floating
 from softhot.kernels.noise import Noise
 from softhot.kl.term import Sample
 
-__all__ = ["Estimator", "Integrand", "Pathwise"]
-
-Integrand = Callable[[Tensor], Tensor]
-r"""The function f, from z of shape (\*sample, \*batch, N, K) to numbers of shape (\*sample, \*batch)."""
+__all__ = ["Estimator", "Pathwise"]
 
 
 @dataclass(frozen=True)
@@ -64,11 +62,40 @@ class Estimator(ABC):
         """
         return cls(**settings)
 
-    @abstractmethod
     def __call__(
-        self, f: Integrand, logits: Float[Tensor, "*batch N K"], *, generator: torch.Generator | None = None
+        self, f: Integrand, logits: Float[Tensor, "*logits N K"], *, generator: torch.Generator | None = None
     ) -> Float[Tensor, "*batch"]:
-        """An estimate of E_q[f(z)], of shape (*batch), with the estimator's gradient."""
+        """An estimate of E_q[f(z)], of shape (*batch), with the estimator's gradient.
+
+        Raises:
+            ValueError: If the logits are no floats of shape (*batch, N, K), f does not give one number for each z, or
+                has no slope where one is needed.
+        """
+        return self.estimate(self.checked(f, logits, generator), logits, generator)
+
+    @abstractmethod
+    def estimate(
+        self, f: Integrand, logits: Float[Tensor, "*logits N K"], generator: torch.Generator | None
+    ) -> Float[Tensor, "*batch"]:
+        """What a call gives, of arguments that have been checked."""
+
+    def checked(self, f: Integrand, logits: Tensor, generator: torch.Generator | None) -> Integrand:
+        """f, which says so when it gives other than one number for each z; an error if the rest cannot be right."""
+        if not callable(f):
+            raise ValueError(f"f is a {type(f).__name__}, not a function of z; use estimator(f, logits), f first.")
+        if not isinstance(logits, Tensor):
+            raise ValueError(f"logits is a {type(logits).__name__}, not a tensor; use torch.tensor(...) for numbers.")
+        floating("logits", logits)
+        if logits.dim() < 2 or not (logits.shape[-1] and logits.shape[-2]):
+            raise ValueError(
+                f"logits of shape {tuple(logits.shape)} are not those of N variables of K classes, at least one of "
+                "each; use shape (*batch, N, K), as logits.unsqueeze(-2) has for one variable of each element."
+            )
+        if generator is not None and not isinstance(generator, torch.Generator):
+            raise ValueError(
+                f"generator is a {type(generator).__name__}; use torch.Generator().manual_seed(0), for example."
+            )
+        return numbers(f, slope=type(self).__name__ if self.differentiable else None)
 
     def learn(
         self, f: Integrand, logits: Float[Tensor, "*logits N K"], *, generator: torch.Generator | None = None
@@ -124,11 +151,10 @@ class Pathwise(Estimator, ABC):
     samples: int = 1
 
     def __post_init__(self) -> None:
-        if self.samples < 1:
-            raise ValueError(f"{type(self).__name__}(samples={self.samples}) draws nothing; use samples >= 1.")
+        counted("samples", self.samples, 1, "draws nothing", who=type(self).__name__)
 
-    def __call__(
-        self, f: Integrand, logits: Float[Tensor, "*batch N K"], *, generator: torch.Generator | None = None
+    def estimate(
+        self, f: Integrand, logits: Float[Tensor, "*batch N K"], generator: torch.Generator | None
     ) -> Float[Tensor, "*batch"]:
         z = self.draw(logits.expand(self.samples, *logits.shape), generator)
         return f(z).mean(0)

@@ -15,8 +15,10 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from softhot.estimators.enumeration import configurations
-from softhot.estimators.estimator import Estimator, Integrand
+from softhot.estimators.estimator import Estimator
+from softhot.estimators.integrand import Integrand
 from softhot.functional import log_mass
+from softhot.functional.check import counted
 from softhot.kl.term import Sample
 
 __all__ = ["Exact"]
@@ -31,7 +33,7 @@ class Exact(Estimator):
         chunk: how many evaluations of f are held at once; the rest is recomputed in the backward pass.
 
     Raises:
-        ValueError: When called with more configurations than the limit.
+        ValueError: If chunk < 1; when called, with more configurations than the limit.
 
     Example:
         >>> import torch, softhot
@@ -49,8 +51,11 @@ class Exact(Estimator):
     limit: int = 2**16
     chunk: int = 2**18
 
-    def __call__(
-        self, f: Integrand, logits: Float[Tensor, "*batch N K"], *, generator: torch.Generator | None = None
+    def __post_init__(self) -> None:
+        counted("chunk", self.chunk, 1, "evaluates nothing at once", who="Exact")
+
+    def estimate(
+        self, f: Integrand, logits: Float[Tensor, "*batch N K"], generator: torch.Generator | None
     ) -> Float[Tensor, "*batch"]:
         batch, (latents, classes) = logits.shape[:-2], logits.shape[-2:]
 

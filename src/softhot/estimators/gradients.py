@@ -9,11 +9,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from softhot.estimators.estimator import Integrand
+from softhot.estimators.integrand import Integrand, no_slope
 from softhot.kernels.routes import unseen
 from softhot.kernels.streams import drawn
 
-__all__ = ["carry", "detached", "exponential", "no_slope", "scored", "sloped", "with_slope"]
+__all__ = ["carry", "detached", "exponential", "scored", "sloped", "with_slope"]
 
 
 def carry(
@@ -98,11 +98,3 @@ def sloped(
             return value, None
         (slope,) = torch.autograd.grad(value.sum(), z, create_graph=graph, retain_graph=True, allow_unused=True)
         return value, slope
-
-
-def no_slope(who: object) -> ValueError:
-    """The error for an f that cannot be differentiated in z, where an estimator must."""
-    return ValueError(
-        f"{who} needs the slope of f, and f has none: its value does not depend on z by differentiable operations, or "
-        "torch.inference_mode() is on; use LeaveOneOut(), which needs none."
-    )

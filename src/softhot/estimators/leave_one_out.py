@@ -19,8 +19,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from softhot.estimators.estimator import Estimator, Integrand
+from softhot.estimators.estimator import Estimator
+from softhot.estimators.integrand import Integrand
 from softhot.functional import log_mass, one_hot_sample
+from softhot.functional.check import counted
 from softhot.kl.term import Sample
 
 __all__ = ["LeaveOneOut"]
@@ -48,13 +50,10 @@ class LeaveOneOut(Estimator):
     samples: int = 4
 
     def __post_init__(self) -> None:
-        if self.samples < 2:
-            raise ValueError(
-                f"LeaveOneOut(samples={self.samples}) has no other draw to use as a baseline; use samples >= 2."
-            )
+        counted("samples", self.samples, 2, "has no other draw to use as a baseline", who="LeaveOneOut")
 
-    def __call__(
-        self, f: Integrand, logits: Float[Tensor, "*batch N K"], *, generator: torch.Generator | None = None
+    def estimate(
+        self, f: Integrand, logits: Float[Tensor, "*batch N K"], generator: torch.Generator | None
     ) -> Float[Tensor, "*batch"]:
         z = one_hot_sample(logits.expand(self.samples, *logits.shape), generator=generator)
         value = f(z)  # with gradient: f may have parameters of its own

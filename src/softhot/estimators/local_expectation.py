@@ -21,8 +21,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from softhot.estimators.estimator import Estimator, Integrand
+from softhot.estimators.estimator import Estimator
 from softhot.estimators.gradients import carry, detached
+from softhot.estimators.integrand import Integrand
 from softhot.functional import one_hot_sample
 from softhot.kl.term import Sample
 
@@ -46,8 +47,8 @@ class LocalExpectation(Estimator):
     sample: ClassVar[Sample] = "hard"
     source: ClassVar[str] = "Titsias & Lázaro-Gredilla 2015"
 
-    def __call__(
-        self, f: Integrand, logits: Float[Tensor, "*batch N K"], *, generator: torch.Generator | None = None
+    def estimate(
+        self, f: Integrand, logits: Float[Tensor, "*batch N K"], generator: torch.Generator | None
     ) -> Float[Tensor, "*batch"]:
         z = one_hot_sample(logits.detach(), generator=generator)
         value = f(z)  # with gradient: f may have parameters of its own

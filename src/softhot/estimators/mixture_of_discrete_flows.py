@@ -23,8 +23,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from softhot.distributions import MixtureOfDiscreteFlows as Mixture
-from softhot.estimators.estimator import Estimator, Integrand
-from softhot.functional.check import positive
+from softhot.estimators.estimator import Estimator
+from softhot.estimators.integrand import Integrand
+from softhot.functional.check import counted, positive
 from softhot.kl.term import Sample
 
 __all__ = ["MixtureOfDiscreteFlows"]
@@ -63,12 +64,11 @@ class MixtureOfDiscreteFlows(Estimator):
     temperature: float | Tensor = 1.0
 
     def __post_init__(self) -> None:
-        if self.components < 1:
-            raise ValueError(f"components={self.components} leaves nothing to draw from; use components >= 1.")
+        counted("components", self.components, 1, "leaves nothing to draw from", who="MixtureOfDiscreteFlows")
         positive("temperature", self.temperature, torch.Size())
 
-    def __call__(
-        self, f: Integrand, logits: Float[Tensor, "*batch B N K"], *, generator: torch.Generator | None = None
+    def estimate(
+        self, f: Integrand, logits: Float[Tensor, "*batch B N K"], generator: torch.Generator | None
     ) -> Float[Tensor, "*batch"]:
         found = logits.shape[-3] if logits.dim() > 2 else 1
         if logits.dim() < 3 or found != self.components:

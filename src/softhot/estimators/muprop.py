@@ -19,8 +19,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from softhot.estimators.estimator import Estimator, Integrand
+from softhot.estimators.estimator import Estimator
 from softhot.estimators.gradients import carry, detached, with_slope
+from softhot.estimators.integrand import Integrand
 from softhot.functional import one_hot_sample
 from softhot.kl.term import Sample
 
@@ -47,8 +48,8 @@ class MuProp(Estimator):
     sample: ClassVar[Sample] = "hard"
     source: ClassVar[str] = "Gu et al. 2016"
 
-    def __call__(
-        self, f: Integrand, logits: Float[Tensor, "*batch N K"], *, generator: torch.Generator | None = None
+    def estimate(
+        self, f: Integrand, logits: Float[Tensor, "*batch N K"], generator: torch.Generator | None
     ) -> Float[Tensor, "*batch"]:
         z = one_hot_sample(logits.detach(), generator=generator)
         value = f(z)  # with gradient: f may have parameters of its own

@@ -21,7 +21,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from softhot.estimators.controlled import Controlled, Parts
-from softhot.estimators.estimator import Integrand
+from softhot.estimators.integrand import Integrand
 from softhot.estimators.relaxed_control import relaxed_control
 from softhot.functional.check import positive
 from softhot.kl.term import Sample

@@ -21,7 +21,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from softhot.estimators.controlled import Controlled, Parts
-from softhot.estimators.estimator import Integrand
+from softhot.estimators.integrand import Integrand, numbers
 from softhot.estimators.relaxed_control import relaxed_control
 from softhot.functional.check import positive
 from softhot.kl.term import Sample
@@ -100,7 +100,9 @@ class Relax(Controlled):
     def parts(
         self, f: Integrand, logits: Float[Tensor, "*batch N K"], generator: torch.Generator | None, learning: bool
     ) -> Parts:
-        return relaxed_control(f, self.surrogate, logits, self.temperature, 1.0, generator, learning)
+        return relaxed_control(
+            f, numbers(self.surrogate, "surrogate"), logits, self.temperature, 1.0, generator, learning
+        )
 
     def evaluations(self, latents: int, classes: int) -> int:
         return 1

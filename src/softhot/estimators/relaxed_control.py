@@ -27,8 +27,8 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from softhot.estimators.controlled import Parts
-from softhot.estimators.estimator import Integrand
-from softhot.estimators.gradients import detached, no_slope, sloped
+from softhot.estimators.gradients import detached, sloped
+from softhot.estimators.integrand import Integrand, no_slope
 from softhot.functional import gumbel_log_softmax
 
 __all__ = ["relaxed_control"]

@@ -37,9 +37,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from softhot.estimators.controlled import Controlled, Parts
-from softhot.estimators.estimator import Integrand
 from softhot.estimators.gradients import detached, with_slope
+from softhot.estimators.integrand import Integrand
 from softhot.functional import one_hot_sample
+from softhot.functional.check import counted
 from softhot.kl.term import Sample
 
 __all__ = ["Rodeo", "TaylorSurrogate"]
@@ -94,8 +95,7 @@ class Rodeo(Controlled):
     surrogate: nn.Module = field(default_factory=TaylorSurrogate)
 
     def __post_init__(self) -> None:
-        if self.samples < 2:
-            raise ValueError(f"Rodeo(samples={self.samples}) has no other draw to learn of f from; use samples >= 2.")
+        counted("samples", self.samples, 2, "has no other draw to learn of f from", who="Rodeo")
 
     @property
     def control(self) -> nn.Module | None:

@@ -22,9 +22,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from softhot.estimators.controlled import Controlled, Parts
-from softhot.estimators.estimator import Integrand
 from softhot.estimators.gradients import detached, scored
+from softhot.estimators.integrand import Integrand
 from softhot.functional import one_hot_sample
+from softhot.functional.check import counted
 from softhot.kl.term import Sample
 from softhot.names import unknown
 
@@ -133,8 +134,7 @@ class ScoreFunction(Controlled):
     baseline: nn.Module | None = None
 
     def __post_init__(self) -> None:
-        if self.samples < 1:
-            raise ValueError(f"ScoreFunction(samples={self.samples}) draws nothing; use samples >= 1.")
+        counted("samples", self.samples, 1, "draws nothing", who="ScoreFunction")
 
     @classmethod
     def of_size(cls, latents: int, classes: int, *, baseline: str = "none", **settings: Any) -> Self:

@@ -26,8 +26,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from softhot.estimators.distinct import likeliest, outside
-from softhot.estimators.estimator import Estimator, Integrand
+from softhot.estimators.estimator import Estimator
 from softhot.estimators.gradients import carry, detached, scored
+from softhot.estimators.integrand import Integrand
+from softhot.functional.check import counted
 from softhot.kl.term import Sample
 
 __all__ = ["SumAndSample"]
@@ -56,13 +58,10 @@ class SumAndSample(Estimator):
     likeliest: int = 3
 
     def __post_init__(self) -> None:
-        if self.likeliest < 1:
-            raise ValueError(
-                f"SumAndSample(likeliest={self.likeliest}) sums nothing; use likeliest >= 1, or ScoreFunction()."
-            )
+        counted("likeliest", self.likeliest, 1, "sums nothing", who="SumAndSample")
 
-    def __call__(
-        self, f: Integrand, logits: Float[Tensor, "*batch N K"], *, generator: torch.Generator | None = None
+    def estimate(
+        self, f: Integrand, logits: Float[Tensor, "*batch N K"], generator: torch.Generator | None
     ) -> Float[Tensor, "*batch"]:
         known = detached(logits)
         latents, classes = logits.shape[-2:]

@@ -38,9 +38,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from softhot.estimators.distinct import distinct_draws
-from softhot.estimators.estimator import Estimator, Integrand
+from softhot.estimators.estimator import Estimator
 from softhot.estimators.gradients import carry, detached, scored
+from softhot.estimators.integrand import Integrand
 from softhot.functional import log_mass
+from softhot.functional.check import counted
 from softhot.kl.term import Sample
 
 __all__ = ["UnorderedSet"]
@@ -72,14 +74,15 @@ class UnorderedSet(Estimator):
     samples: int = 4
 
     def __post_init__(self) -> None:
-        if not 2 <= self.samples <= _MOST:
+        counted("samples", self.samples, 2, "has no other draw for a baseline", who="UnorderedSet")
+        if self.samples > _MOST:
             raise ValueError(
-                f"UnorderedSet(samples={self.samples}) is not between 2, for a baseline, and {_MOST}, for 2^n subsets; "
-                "use samples=4, for example, or LeaveOneOut(samples=n) for many draws."
+                f"UnorderedSet(samples={self.samples}) has 2^{self.samples} subsets; use samples <= {_MOST}, or "
+                "LeaveOneOut(samples=n) for many draws."
             )
 
-    def __call__(
-        self, f: Integrand, logits: Float[Tensor, "*batch N K"], *, generator: torch.Generator | None = None
+    def estimate(
+        self, f: Integrand, logits: Float[Tensor, "*batch N K"], generator: torch.Generator | None
     ) -> Float[Tensor, "*batch"]:
         known = detached(logits)
         z, there, log_rest = distinct_draws(self.evaluations(*logits.shape[-2:]), known, generator)

@@ -26,9 +26,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from softhot.estimators.estimator import Estimator, Integrand
+from softhot.estimators.estimator import Estimator
 from softhot.estimators.gradients import carry, detached, scored
+from softhot.estimators.integrand import Integrand
 from softhot.functional import one_hot_sample
+from softhot.functional.check import counted
 from softhot.kl.term import Sample
 
 __all__ = ["Vimco"]
@@ -60,11 +62,10 @@ class Vimco(Estimator):
     samples: int = 4
 
     def __post_init__(self) -> None:
-        if self.samples < 2:
-            raise ValueError(f"Vimco(samples={self.samples}) has no other draw for a baseline; use samples >= 2.")
+        counted("samples", self.samples, 2, "has no other draw for a baseline", who="Vimco")
 
-    def __call__(
-        self, f: Integrand, logits: Float[Tensor, "*batch N K"], *, generator: torch.Generator | None = None
+    def estimate(
+        self, f: Integrand, logits: Float[Tensor, "*batch N K"], generator: torch.Generator | None
     ) -> Float[Tensor, "*batch"]:
         z = one_hot_sample(logits.detach().expand(self.samples, *logits.shape), generator=generator)
         log_weight = f(z)  # with gradient: f may have parameters of its own

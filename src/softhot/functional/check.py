@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from numbers import Integral
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from softhot.kernels.routes import broadcast, unseen
 
-__all__ = ["alike", "averaged", "floating", "positive", "wide"]
+__all__ = ["alike", "counted", "floating", "positive", "wide"]
 
 _HALF = (torch.float16, torch.bfloat16)  # computed in float32
 
@@ -77,7 +79,13 @@ def wide(logits: Tensor) -> Tensor:
     return logits.float() if logits.dtype in _HALF else logits
 
 
-def averaged(name: str, draws: int) -> None:
-    """An error if there is no draw to average."""
-    if draws < 1:
-        raise ValueError(f"{name}={draws} leaves nothing to average; use {name}=100, for example.")
+def counted(name: str, value: Any, least: int, why: str, *, who: str = "") -> None:
+    """An error if this is not a whole number, or fewer draws than there must be."""
+    if type(value) is not int and (isinstance(value, bool) or not isinstance(value, Integral)):
+        raise ValueError(f"{_shown(name, value, who)} is not a whole number; use {name}={least}, for example.")
+    if value < least:
+        raise ValueError(f"{_shown(name, value, who)} {why}; use {name} >= {least}.")
+
+
+def _shown(name: str, value: object, who: str) -> str:
+    return f"{who}({name}={value!r})" if who else f"{name}={value!r}"

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from softhot.functional.check import averaged, positive, wide
+from softhot.functional.check import counted, positive, wide
 from softhot.kernels.conditional import with_mean_jacobian
 from softhot.kernels.philox import new_seed
 
@@ -50,7 +50,7 @@ def with_conditional_gradient(
         Paulus, Maddison, Krause (2021), "Rao-Blackwellizing the straight-through Gumbel-softmax gradient estimator".
     """
     rate = 1 / positive("temperature", temperature, torch.Size())
-    averaged("draws", draws)
+    counted("draws", draws, 1, "leaves nothing to average")
     known = wide(logits)
     ratios = known.detach().softmax(-1).reciprocal().masked_fill(z > 0, 0.0)
     sample = with_mean_jacobian(z.to(known.dtype), known, ratios, new_seed(logits.device, generator), rate, draws)
