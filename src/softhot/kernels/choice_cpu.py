@@ -31,7 +31,7 @@ from softhot.kernels.vectors import LANES
 
 __all__ = ["expected_body", "probabilities_backward_body"]
 
-_i64, _f32, _f64 = np.int64, np.float32, np.float64
+_i32, _i64, _f32, _f64 = np.int32, np.int64, np.float32, np.float64
 _SHORT = 128  # classes of rows that come in eights, at most
 _TURNS = 8  # copies of the mesh of a long row
 _BLOCK = 1024  # classes of a long row whose weights are added up in the table's kind
@@ -60,13 +60,15 @@ class _Table(NamedTuple):
 class _Memory(NamedTuple):
     """What a thread works in: the size of a number, the width of a mesh, and addresses.
 
-    First what a survey leaves of a group; then its mesh and its nodes, with as much for a second sum over them, and
-    for both of another table.
+    First what a survey leaves of a group, and what is lost; then its mesh and its nodes, with as much for a second sum
+    over them, and for both of another table.
     """
 
     item: int
     width: int
     numbers: int
+    begins: int
+    counts: int
     lost: int
     wide: int
     points: int
@@ -97,9 +99,9 @@ class _Group(NamedTuple):
 
 @njit(**SUMS)
 def _survey(zero, memory, table, locations, other, ratio, classes, rows, available):
-    """Leaves in memory numbers of each row, and where its classes are on the mesh.
+    """Leaves in memory numbers of each row, which nodes are its own, and where its classes are on the mesh.
 
-    There are no nodes where there is nothing to integrate.
+    There are no nodes where there is nothing to integrate. What is found for a row does not depend on the others.
     """
     numbers, unit = array(memory.numbers, LANES * LANES, 0.0), _f64(_i64(1) << table.shift) / table.step
     wide, points, within, to = memory.wide, memory.points, memory.within, memory.numbers
@@ -112,9 +114,10 @@ def _survey(zero, memory, table, locations, other, ratio, classes, rows, availab
         (last,) = survey_row(
             zero, locations, other, ratio, rate, unit, decay, limit, classes, available, wide, points, within, to
         )
-    size, first, end = 2 * table.room + 2, table.nodes, 0
-    windows = array(table.windows, 1 + 4 * size, 0)
+    size, begins, counts = 2 * table.room + 2, array(memory.begins, LANES, 0), array(memory.counts, LANES, 0)
+    windows, first, end = array(table.windows, 1 + 4 * size, 0), table.nodes, 0
     for r in range(rows):
+        begins[r] = counts[r] = 0
         if _integrable(numbers, r):
             begin = max(
                 windows[0],
@@ -123,10 +126,16 @@ def _survey(zero, memory, table, locations, other, ratio, classes, rows, availab
                 windows[1 + 2 * size + _twice(numbers[_FOUR + r])],
             )
             weight = 1.07 * numbers[_WEIGHT + r]  # a line misses a logarithm by .086 at most
-            first = min(first, begin)
-            end = max(end, windows[1 + 3 * size + min(_twice(weight) + 1, size - 1)])
+            count = windows[1 + 3 * size + min(_twice(weight) + 1, size - 1)] - begin
+            counts[r] = (count + LANES - 1) // LANES * LANES
+            begins[r] = min(begin, table.nodes - counts[r])
+            first, end = min(first, begins[r]), max(end, begins[r] + counts[r])
     nodes = max(0, end - first + LANES - 1) // LANES * LANES
-    return _Group(rows, classes, last, min(first, table.nodes - nodes), nodes)
+    first = min(first, table.nodes - nodes)
+    for r in range(rows):
+        begins[r] = max(begins[r] - first, 0)
+        counts[r] = max(counts[r], LANES)
+    return _Group(rows, classes, last, first, nodes)
 
 
 @njit(**SUMS)
@@ -206,7 +215,8 @@ def _sum(zero, memory, table, group, values, mesh, sums):
 def _weigh(zero, memory, table, group, order):
     """The factors of the nodes, and what of the integral is lost; see `weigh`."""
     rows, nodes, step = group.rows, group.nodes, table.step
-    weigh(zero, memory.sums, rows, nodes, table.rest, step, order, memory.factors, memory.lost)
+    begins, counts, lost = memory.begins, memory.counts, memory.lost
+    weigh(zero, memory.sums, rows, nodes, begins, counts, table.rest, step, order, memory.factors, lost)
 
 
 @njit(**SUMS)
@@ -239,15 +249,19 @@ def _expected(zero, memory, table, group, locations, probabilities, drift, resul
         _scatter(zero, memory, group, 0)
         _sum(zero, memory, table, group, table.exponent, memory.mesh, memory.sums)
         _weigh(zero, memory, table, group, 1.0)
-        beyond = table.start + table.step * (_f64(group.first + group.nodes) - 0.5)
+        beyond = table.start + table.step * (_f64(group.first) - 0.5)
         if probabilities:
             if drift:
                 _sum(zero, memory, table, group, drift, memory.mesh, memory.sums)
             _get(zero, memory, table, group, 0, probabilities)
-    lost = array(memory.lost, LANES, 0.0)
+    begins, counts, lost = (
+        array(memory.begins, LANES, 0),
+        array(memory.counts, LANES, 0),
+        array(memory.lost, LANES, 0.0),
+    )
     for r in range(group.rows):
         here = first + r
-        results[stride + here] = beyond - table.step * lost[r]
+        results[stride + here] = beyond + table.step * (_f64(begins[r] + counts[r]) - lost[r])
         results[here] = numbers[_TOP + r] + wider * results[stride + here]
         results[2 * stride + here], results[3 * stride + here] = numbers[_TOTAL + r], numbers[_POSSIBLE + r]
         for j in range(4, STRIDE if drift else 4):
@@ -364,16 +378,46 @@ def _room(here, classes):
     item, nodes, rows = here[0], here[6], LANES if classes <= _SHORT else 1
     width = (_i64(bits(here[7])) + 4 * LANES) // LANES * LANES
     each, meshes, at_nodes = rows * (classes + LANES), item * max(rows, _TURNS) * width, item * rows * nodes
-    sizes = np.full(14, at_nodes)
-    sizes[:8] = 8 * LANES * LANES, 8 * LANES, 8 * each, 4 * each, item * each, 16 * width, meshes, meshes
+    sizes = np.full(16, at_nodes)
+    sizes[:10] = (
+        8 * LANES * LANES,
+        8 * LANES,
+        8 * LANES,
+        8 * LANES,
+        8 * each,
+        4 * each,
+        item * each,
+        16 * width,
+        meshes,
+        meshes,
+    )
     places = np.zeros(sizes.size + 1, _i64)
     for i in range(sizes.size):
         places[i + 1] = places[i] + (sizes[i] + 63) // 64 * 64
-    room = np.zeros(places[-1] + 64, np.uint8)
+    room = np.empty(places[-1] + 64, np.uint8)
     p = places + (room.ctypes.data + 63) // 64 * 64
-    return room, _Memory(
-        item, width, p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], p[8], p[9], p[10], p[11], p[12], p[13]
+    array(p[5], each, _i32(0))[:] = 0  # those of lanes without a class, too
+    memory = _Memory(
+        item,
+        width,
+        p[0],
+        p[1],
+        p[2],
+        p[3],
+        p[4],
+        p[5],
+        p[6],
+        p[7],
+        p[8],
+        p[9],
+        p[10],
+        p[11],
+        p[12],
+        p[13],
+        p[14],
+        p[15],
     )
+    return room, memory
 
 
 @njit(**SUMS)

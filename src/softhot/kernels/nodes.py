@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from softhot.kernels.vectors import F32, F64, LANES, Code, Value, emitted, exponential
+from softhot.kernels.vectors import F32, F64, I32, I64, LANES, Code, Value, emitted, exponential
 
 __all__ = ["collect", "spread", "weigh"]
 
@@ -115,13 +115,15 @@ def collect(
     _tiles(code, kind, rows, vectors, tile)
 
 
-@emitted("iiiiddii")
+@emitted("iiiiiiddii")
 def weigh(
     code: Code,
     kind: Any,
     sums: Value,
     rows: Value,
     nodes: Value,
+    begins: Value,
+    counts: Value,
     rest: Value,
     step: Value,
     order: Value,
@@ -130,25 +132,32 @@ def weigh(
 ) -> None:
     """The weights of the nodes, and in all the sum of exp(-S) over them less that of 1 - exp(-S) to their right.
 
-    What is on the right is to first order `rest`, a combination of the last S; to second order S falls geometrically.
-    The weights are step times exp(-S) and at the last nodes what makes the sum over these nodes one over all: of a
-    factor like S itself, or with order 2 of a product of two.
+    Of the nodes a row has its own, so many from one on: a multiple of eight. The others weigh nothing. What is on the
+    right is to first order `rest`, a combination of the last S; to second order S falls geometrically. The weights are
+    step times exp(-S) and at the last nodes what makes the sum over these nodes one over all: of a factor like S
+    itself, or with order 2 of a product of two.
     """
     with code.loop(code.integer(0), rows * nodes, LANES) as n:
         code.store(exponential(-code.load(kind, sums, n)), weights, n)
     left, times, first = code.load(F64, rest, code.integer(0)), code.splat(step.to(kind)), order.compare("==", 1.0)
     linear = code.splat(first.choose(step, 0.0)) * left
     latest = code.constant(F64, [0.0] * (LANES - 1) + [1.0])
+    lanes = code.constant(I32, list(range(LANES)))
     with code.loop(code.integer(0), rows, 1) as row:
-        total, end = code.variable(code.constant(F64, 0.0)), (row + 1) * nodes
-        with code.loop(row * nodes, end, LANES) as n:
-            value = code.load(kind, weights, n)
+        start, begin = row * nodes, code.load(I64, begins, row, vector=False)
+        count = code.load(I64, counts, row, vector=False)
+        total, own = code.variable(code.constant(F64, 0.0)), lanes - code.splat(begin.to(I32))
+        many = code.splat(count.to(I32))
+        with code.loop(code.integer(0), nodes, LANES) as n:
+            index, value = own + code.splat(n.to(I32)), code.load(kind, weights, start + n)
+            value = index.compare("<", 0).choose(value.like(0.0), index.compare("<", many).choose(value, 0.0))
+            code.store(value * times, weights, start + n)
             total.add(value.to(F64))
-            code.store(value * times, weights, n)
-        last = code.load(kind, sums, end - LANES).to(F64)
+        end = start + begin + count - LANES
+        last = code.load(kind, sums, end).to(F64)
         s = last.lane(LANES - 1)
         ratio = s / last.lane(LANES - 2)
         square = ratio * ratio / (s.like(1.0) - ratio * ratio)
         change = linear + code.splat(first.choose(-square * s, square) * step) * latest
-        code.store(code.load(kind, weights, end - LANES) + change.to(kind), weights, end - LANES)
+        code.store(code.load(kind, weights, end) + change.to(kind), weights, end)
         code.store((total.get() - left * last).sum() + square * s * s * 0.5, totals, row)
