@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 import subprocess
 import sys
@@ -194,3 +195,20 @@ def test_contenders_take_turns():
     seconds = measure(calls, Pace(rounds=4, fewest=4, budget=0.0, shortest=0.0))
     assert order[4:] == ["softhot", "other", "other", "softhot"] * 2
     assert [row["rounds"] for row in summary(seconds, 1)] == [4, 4]
+
+
+@pytest.mark.parametrize(
+    ("said", "results", "tasks"),
+    [
+        (r"takes ([\d.]+) to ([\d.]+) times as long", "exact", ("KL", "entropy")),
+        (r"gumbel_softmax` ([\d.]+) to ([\d.]+) times as long as", "sampler", ("soft", "hard")),
+    ],
+)
+def test_the_pages_say_what_was_measured(said, results, tasks):
+    home = Path(__file__).parents[1]
+    with (home / "benchmarks" / "results" / f"{results}-cpu.csv").open() as lines:
+        rows = [row for row in csv.DictReader(lines) if row["contender"] == "torch" and row["series"] == "shapes"]
+    ratios = [float(row["ratio"]) for row in rows if row["task"].startswith(tasks)]
+    found = [match for name in ("README.md", "CHANGELOG.md") for match in re.findall(said, (home / name).read_text())]
+    assert found
+    assert set(found) == {tuple(f"{bound:.2g}" for bound in (min(ratios), max(ratios)))}
