@@ -242,6 +242,8 @@ def events(folder):
     return found
 
 
+# of protobuf, in what the oldest tensorboardX generated with it
+@pytest.mark.filterwarnings("ignore:Call to deprecated create function:DeprecationWarning")
 def test_tensorboard_shows_the_metrics_and_the_pictures(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     arguments = ["train", "--hidden", "8", "--latents", "2", "--out", "run"]
