@@ -77,6 +77,7 @@ def measure(calls: Mapping[str, Call], pace: Pace) -> dict[str, list[float]]:
             gc.collect()
     finally:
         gc.enable()
+        gc.unfreeze()
     return seconds
 
 

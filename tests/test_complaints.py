@@ -128,7 +128,7 @@ def state():
     ]
 
 torch.manual_seed(3)
-import torch.distributions.kl, torch.utils.weak
+import scipy.sparse, torch.distributions.kl, torch.utils.checkpoint, torch.utils.weak  # with filters of their own
 before = state()
 """
 

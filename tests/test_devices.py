@@ -242,6 +242,10 @@ def events(folder):
     return found
 
 
+@pytest.mark.filterwarnings(  # about what the oldest tensorboardX does with protobuf and NumPy
+    "ignore:Call to deprecated create function:DeprecationWarning",
+    "ignore:Conversion of an array with ndim > 0 to a scalar:DeprecationWarning",
+)
 def test_tensorboard_shows_the_metrics_and_the_pictures(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     arguments = ["train", "--hidden", "8", "--latents", "2", "--out", "run"]

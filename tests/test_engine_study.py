@@ -19,6 +19,7 @@ from types import SimpleNamespace
 import numpy as np
 import psutil
 import pytest
+from distributed import Client
 from rich.console import Console
 
 from softhot.cli import main, watching
@@ -133,6 +134,8 @@ class TestRealProcesses:
             return stages()
 
         ours, first, second = scheduler(), worker(), worker()
+        with Client(address, timeout=PATIENCE) as workers:
+            workers.wait_for_workers(2, timeout=PATIENCE)  # so that they begin together
         asking = client()
         wait_for(lambda: len(stages()) == 4, asking)  # both have a group in mid-run
         first.kill()

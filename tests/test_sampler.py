@@ -34,7 +34,11 @@ INF = math.inf
 each_also = pytest.mark.parametrize("also", ["", "log", "hard", "straight"], ids=lambda also: also or "soft")
 each_dtype = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 # of torch's own, in its transforms and compilers
-quiet = pytest.mark.filterwarnings("ignore:.*is deprecated:DeprecationWarning", "ignore:.*is deprecated:FutureWarning")
+quiet = pytest.mark.filterwarnings(
+    "ignore:.*is deprecated:DeprecationWarning",
+    "ignore:.*is deprecated:FutureWarning",
+    "ignore:Please use `torch.vmap` instead of `torch._vmap_internals.vmap`:FutureWarning",  # of torch 2.6's gradcheck
+)
 Sample = Callable[..., Tensor]
 
 

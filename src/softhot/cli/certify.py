@@ -43,7 +43,8 @@ def certificates(
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     found: list[Certificate] = []
     console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    console.quiet = not console.is_terminal
+    with Progress(*columns, console=console, transient=True) as progress:
         bar = progress.add_task("certifying", total=len(chosen))
         for name, one in chosen.items():
             progress.update(bar, description=name)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
@@ -23,7 +24,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from softhot.kernels.constants import kept
-from softhot.kernels.routes import constant
+from softhot.kernels.routes import constant, forward
 
 __all__ = ["NOISES", "Grid", "Noise", "Table", "tabulate"]
 
@@ -143,7 +144,9 @@ def tabulate(noise: Noise, scale: float | Tensor, grid: Grid, device: torch.devi
     if not isinstance(scale, Tensor):
         return Table(*(part.to(device) for part in _tabulate_number(noise, float(scale), grid)))
     scale = scale.to(device, torch.float64)
-    rows = [checkpoint(_tabulate, noise, part, grid, use_reentrant=False) for part in scale.split(_ROWS)]
+    # forward mode keeps nothing for a backward pass, and torch 2.6 does not take it through a checkpoint
+    part = _tabulate if forward() else partial(checkpoint, _tabulate, use_reentrant=False)
+    rows = [part(noise, some, grid) for some in scale.split(_ROWS)]
     return Table(*(torch.cat(parts) for parts in zip(*rows, strict=True)))
 
 

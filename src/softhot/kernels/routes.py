@@ -25,8 +25,8 @@ from torch._functorch.pyfunctorch import temporarily_pop_interpreter_stack
 from torch.autograd import forward_ad
 from torch.nn import Parameter
 
-__all__ = ["FULL", "again", "at_once", "beside", "broadcast", "compiled", "constant", "direct", "front", "mapped"]
-__all__ += ["needs_gradient", "operator", "repeats", "route", "rows_beside", "unseen"]
+__all__ = ["FULL", "again", "at_once", "beside", "broadcast", "compiled", "constant", "direct", "forward", "front"]
+__all__ += ["mapped", "needs_gradient", "operator", "repeats", "route", "rows_beside", "unseen"]
 
 Route = Literal["direct", "operator", "reference"]
 FULL = (torch.float32, torch.float64)  # what kernels compute in
@@ -59,7 +59,7 @@ def route(*values: Tensor | float | None) -> Route:
         return "reference" if _differentiated() else "operator"
     if maybe_current_level() is not None:
         return "reference" if _differentiated() else "operator"
-    if forward_ad._current_level >= 0:
+    if forward():
         return "reference"
     if _len_torch_dispatch_stack() or _get_tracing_state() is not None:
         return "operator"
@@ -173,7 +173,12 @@ def constant(x: Tensor) -> bool:
     """Whether a tensor is one number that can be looked at, and no derivative in it is taken, of any kind."""
     if unseen(x) or x.numel() != 1 or not x.is_cpu or x.requires_grad:
         return False
-    return forward_ad._current_level < 0 or _tangent(x) is None
+    return not forward() or _tangent(x) is None
+
+
+def forward() -> bool:
+    """Whether derivatives are taken in forward mode, by torch.func or by autograd."""
+    return forward_ad._current_level >= 0
 
 
 def front(info: Any, dim: int | None, x: Tensor) -> Tensor:

@@ -33,5 +33,5 @@ class Streams(torch.Generator):
 def drawn(draw: Callable[[torch.Generator | None], Tensor], generator: torch.Generator | None) -> Tensor:
     """What a function draws from a generator, or inside a mapped function from that of each run."""
     if isinstance(generator, Streams):
-        return torch.stack([draw(own) for own in generator.generators])[generator.run]
+        return torch.stack([draw(own) for own in generator.generators])[generator.run[None]].squeeze(0)
     return draw(generator)
