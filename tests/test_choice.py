@@ -315,7 +315,6 @@ def test_lower_precisions(value: Callable[..., Tensor], noise: Noise, dtype: tor
     )
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit.script`:DeprecationWarning")  # torch's own, on first use
 @every_value
 def test_tables_that_are_kept_belong_to_no_mode(value: Callable[..., Tensor]) -> None:
     """A first call in inference mode, or inside a transform, leaves nothing behind that breaks the next."""
@@ -328,7 +327,6 @@ def test_tables_that_are_kept_belong_to_no_mode(value: Callable[..., Tensor]) ->
     torch.func.jvp(lambda x: value(x, 0.522345), (m.detach(),), (m.detach(),))
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit.script`:DeprecationWarning")  # torch's own, on first use
 @pytest.mark.parametrize("shape", [(), (1,), (2,)])
 @every_value
 def test_forward_derivatives_in_the_scale(value: Callable[..., Tensor], shape: tuple[int, ...]) -> None:
