@@ -24,7 +24,7 @@ from numba import njit
 
 from softhot.kernels.choice_tables import LAST, STRIDE
 from softhot.kernels.compiled import SUMS, array, bits, job, next_piece, of_dtype
-from softhot.kernels.mesh import read, scatter, survey_row, survey_rows
+from softhot.kernels.mesh import read, scatter, survey
 from softhot.kernels.nodes import collect, spread, weigh
 from softhot.kernels.parallel import HEADER
 from softhot.kernels.vectors import LANES
@@ -106,14 +106,24 @@ def _survey(zero, memory, table, locations, other, ratio, classes, rows, availab
     numbers, unit = array(memory.numbers, LANES * LANES, 0.0), _f64(_i64(1) << table.shift) / table.step
     wide, points, within, to = memory.wide, memory.points, memory.within, memory.numbers
     rate, decay, limit = table.rate, table.decay, table.limit
-    if classes <= _SHORT:
-        (last,) = survey_rows(
-            zero, locations, other, ratio, rate, unit, decay, limit, classes, rows, wide, points, within, to
-        )
-    else:
-        (last,) = survey_row(
-            zero, locations, other, ratio, rate, unit, decay, limit, classes, available, wide, points, within, to
-        )
+    eights = rows if classes <= _SHORT else 0
+    (last,) = survey(
+        zero,
+        locations,
+        other,
+        ratio,
+        rate,
+        unit,
+        decay,
+        limit,
+        classes,
+        eights,
+        available,
+        wide,
+        points,
+        within,
+        to,
+    )
     size, begins, counts = 2 * table.room + 2, array(memory.begins, LANES, 0), array(memory.counts, LANES, 0)
     windows, first, end = array(table.windows, 1 + 4 * size, 0), table.nodes, 0
     for r in range(rows):
@@ -153,13 +163,14 @@ def _twice(x):
 @njit(**SUMS)
 def _scatter(zero, memory, group, gains):
     """The weights of the classes on the mesh of each row; with gains, also gain times them."""
-    width, end, classes = memory.width, group.last + LANES, group.classes
+    rows, classes, end, width = group.rows, group.classes, group.last + LANES, memory.width
     points, within, mesh, gained = memory.points, memory.within, memory.mesh, memory.gained_mesh
-    _clear(zero, mesh, group.rows if classes <= _SHORT else _TURNS, width, end)
+    copies = rows if classes <= _SHORT else _TURNS
+    _clear(zero, mesh, copies, width, end)
     if gains:
-        _clear(zero, gained, group.rows if classes <= _SHORT else _TURNS, width, end)
+        _clear(zero, gained, copies, width, end)
     if classes <= _SHORT:
-        scatter(zero, points, within, LANES, classes, group.rows, width, mesh, gains, classes, 1, gained)
+        scatter(zero, points, within, LANES, classes, rows, width, mesh, gains, classes, 1, gained)
         return
     totals = array(memory.totals, 2 * width, 0.0)
     totals[:] = 0.0
@@ -224,17 +235,22 @@ def _get(zero, memory, table, group, gains, results):
     """What each class gets from the nodes: the sum of their factors times the hazard. With gains, less that sum than
     gain times that of what is gained.
     """
-    across, shift, nodes, first, rows = table.across, table.shift, group.nodes, group.first, group.rows
-    vectors, width = (group.last + LANES - 1) // LANES, memory.width
-    for factors, mesh in ((memory.factors, memory.mesh), (memory.gained, memory.gained_mesh)):
-        if gains or factors == memory.factors:
-            collect(zero, across, shift, factors, nodes, first, rows, vectors, width, mesh)
     points, within, mesh, gained = memory.points, memory.within, memory.mesh, memory.gained_mesh
-    classes = group.classes
+    classes, rows, width = group.classes, group.rows, memory.width
+    _collect(zero, memory, table, group, memory.factors, mesh)
+    if gains:
+        _collect(zero, memory, table, group, memory.gained, gained)
     if classes <= _SHORT:
         read(zero, points, within, classes, rows, width, mesh, gains, gained, classes, 1, results)
     else:
         read(zero, points, within, (classes + LANES - 1) // LANES, classes, 0, mesh, gains, gained, 1, LANES, results)
+
+
+@njit(**SUMS)
+def _collect(zero, memory, table, group, factors, mesh):
+    """The sums at the points of factors of the nodes, times the hazard."""
+    nodes, first, rows, vectors = group.nodes, group.first, group.rows, (group.last + LANES - 1) // LANES
+    collect(zero, table.across, table.shift, factors, nodes, first, rows, vectors, memory.width, mesh)
 
 
 @njit(**SUMS)

@@ -161,26 +161,33 @@ def _tables(noise: Noise, scale: Tensor, room: int, dtype: torch.dtype, moving: 
         again = torch.nn.functional.pad(part[:, : accuracy.near - 1, 1:], (0, 1))
         return torch.cat([part, again], 1)
 
-    def splined(part: Tensor) -> Tensor:
-        samples = part.mT.flatten(-2)[:, at :: phases >> shift]
-        found = _spline(samples)[:, : samples.shape[-1] >> shift << shift]
-        return found.view(len(part), -1, 1 << shift).mT[..., :length]
-
-    shift = accuracy.shift
-    if form == "splines":
-        lines = [part.mT.flatten(-2)[:, at:] for part in ((a, d, b) if moving else (a, d))]
-        shift = next(
-            (each for each in range(knots, shift) if _splines_fit(lines, phases >> each, room, accuracy)), shift
-        )
-    formed = sliced if form == "slices" else splined
-    a, d, b = (formed(part).to(dtype).contiguous() for part in (a, d, b))
-    across = d.mT.contiguous() if form == "splines" else d.new_empty(0)
+    shift, across = accuracy.shift, a.new_empty(0)
+    if form == "slices":
+        a, d, b = map(sliced, (a, d, b))
+    else:
+        shift, (a, d, b) = _splines([part.mT.flatten(-2)[:, at:] for part in (a, d, b)], knots, room, accuracy, moving)
+        a, d, b = (part.unflatten(-1, (-1, 1 << shift)).mT[..., :length] for part in (a, d, b))
+        across = d.mT
+    a, d, b, across = (part.to(dtype).contiguous() for part in (a, d, b, across))
     point = step / (1 << shift)
     limit, decay = limit / point, rates * point
     return Tables(step, start, shift, length, nodes, limit, room, decay, rest, windows, a, d, b, across)
 
 
-def _splines_fit(parts: Sequence[Tensor], every: int, room: int, accuracy: _Accuracy) -> bool:
+def _splines(
+    parts: Sequence[Tensor], knots: int, room: int, accuracy: _Accuracy, moving: bool
+) -> tuple[int, list[Tensor]]:
+    """How many knots between two nodes, as a power of two, make splines good enough, and the coefficients."""
+    for shift in range(knots, accuracy.shift + 1):
+        every = 1 << (accuracy.shift - shift)
+        splines = [_spline(part[:, ::every]) for part in parts]
+        used = 3 if moving else 2  # the last is for the derivative in the scale alone
+        if shift == accuracy.shift or _near(splines[:used], parts[:used], every, room, accuracy):
+            break
+    return shift, [spline[:, : spline.shape[-1] >> shift << shift] for spline in splines]
+
+
+def _near(splines: Sequence[Tensor], parts: Sequence[Tensor], every: int, room: int, accuracy: _Accuracy) -> bool:
     """Whether splines through every so many of the points are near the others, where that matters to the sum.
 
     That is a matter of exp(-A), and where A is small of A itself, down to where so many classes do not matter, or the
@@ -190,8 +197,8 @@ def _splines_fit(parts: Sequence[Tensor], every: int, room: int, accuracy: _Accu
     weights = offsets[:, None] ** torch.arange(_TAPS) @ parts[0].new_tensor(basis())
     least = max(2.0**-room, accuracy.error / accuracy.near_enough)
     matters = torch.exp(-parts[0]) / (parts[0] + least)
-    for part in parts:
-        found = (_spline(part[:, ::every]).unfold(-1, _TAPS, 1) @ weights.mT).flatten(-2)
+    for spline, part in zip(splines, parts, strict=True):
+        found = (spline.unfold(-1, _TAPS, 1) @ weights.mT).flatten(-2)
         errors = ((found - part[:, : found.shape[-1]]) * matters[:, : found.shape[-1]])[:, _REACH * every :]
         if errors.abs().max() > accuracy.near_enough:
             return False
@@ -203,12 +210,18 @@ def _spline(samples: Tensor) -> Tensor:
 
     The first `_REACH` of them would want samples further to the left.
     """
-    at_knots = [sum(c * (-0.5) ** power for power, c in enumerate(each)) for each in zip(*basis(), strict=True)]
-    response = samples.new_zeros(1024)  # periodic: of a function that is one at a single knot
-    response[torch.arange(_TAPS) - _TAPS // 2 + 1] = samples.new_tensor(at_knots)
-    weights = torch.fft.irfft(1 / torch.fft.rfft(response))[torch.arange(-_REACH, _REACH + 1)]
     around = torch.nn.functional.pad(samples, (_REACH + _TAPS // 2 - 1, _REACH - _TAPS // 2 + 1))
-    return torch.nn.functional.conv1d(around[:, None], weights[None, None])[:, 0]
+    return torch.nn.functional.conv1d(around[:, None], _through()[None, None])[:, 0]
+
+
+@kept(1)
+def _through() -> Tensor:
+    """What a coefficient is of the samples around it, so that the spline goes through them."""
+    at_knots = [sum(c * (-0.5) ** power for power, c in enumerate(each)) for each in zip(*basis(), strict=True)]
+    response = torch.zeros(1024, dtype=torch.float64)  # periodic: of a function that is one at a single knot
+    response[torch.arange(_TAPS) - _TAPS // 2 + 1] = torch.tensor(at_knots, dtype=torch.float64)
+    weights: Tensor = torch.fft.irfft(1 / torch.fft.rfft(response))[torch.arange(-_REACH, _REACH + 1)]
+    return weights
 
 
 @lru_cache

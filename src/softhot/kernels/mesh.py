@@ -12,17 +12,18 @@ stride * k + r. The first eight points of the mesh are for classes so far below 
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable
 from typing import Any
 
 from softhot.kernels.choice_tables import UNITS, basis
 from softhot.kernels.vectors import F32, F64, I32, I64, LANES, Code, Value, emitted, sum_each
 
-__all__ = ["read", "scatter", "survey_row", "survey_rows"]
+__all__ = ["read", "scatter", "survey"]
 
 
 class _Survey:
-    """What both surveys count, on vectors of rows or of classes."""
+    """What is counted in a look at the classes, on vectors of rows or of the classes of one."""
 
     def __init__(self, code: Code, ratio: Value) -> None:
         nothing = code.constant(F64, 0.0)
@@ -44,7 +45,7 @@ class _Survey:
         inside = b.compare("!=", minus)
         self.total.add(inside.choose(b, 0.0))
         self.possible.add(inside.to(F64))
-        self.top.set(b.compare(">", self.top.get()).choose(b, self.top.get()))
+        self.top.set(_greater(b, self.top.get()))
         return b
 
     def place(self, distance: Value, unit: Value, decay: Value, limit: Value, kind: Any) -> tuple[Value, Value]:
@@ -59,16 +60,16 @@ class _Survey:
         distance = inside.choose(distance, 0.0)
         cell = distance.to(I32)
         point = inside.choose(cell + LANES, 0)
-        self.last.set(point.compare(">", self.last.get()).choose(point, self.last.get()))
+        self.last.set(_greater(point, self.last.get()))
         return point, (distance - cell.to(F64) - 0.5).to(kind)
 
-    def highest(self, top: Value, total: Value) -> Value:
-        """The largest location; NaN if one is, or plus infinity with minus infinity."""
-        return total.compare("==", total).choose(top, math.nan)
+
+def _greater(a: Value, b: Value) -> Value:
+    return a.compare(">", b).choose(a, b)
 
 
-@emitted("iiddddd" + "iiiiii", "i")
-def survey_rows(
+@emitted("iidddddiiiiiii", "i")
+def survey(
     code: Code,
     kind: Any,
     locations: Value,
@@ -80,82 +81,55 @@ def survey_rows(
     limit: Value,
     count: Value,
     rows: Value,
-    wide: Value,
-    points: Value,
-    within: Value,
-    numbers: Value,
-) -> Any:
-    """Of up to eight rows of few classes: their numbers, and the place of each class. Returns the last point.
-
-    Numbers are eight vectors: the largest location, NaN if one is; the sum; how many are possible, and how many for one
-    of m and other alone; how many are no more than one unit below the largest, two, and four; and no less than the sum
-    of exp(-decay * points below).
-    """
-    survey = _Survey(code, ratio)
-    begins = [code.least(code.integer(lane), rows - 1) * count for lane in range(LANES)]
-    with code.loop(code.integer(0), count, 1) as k:
-        places = [begin + k for begin in begins]
-        m = code.gather(kind, locations, places).to(F64)
-        b = survey.locate(m, other, lambda: code.gather(kind, other, places).to(F64))
-        code.store(b, wide, k << 3)
-    total = survey.total.get()
-    highest, rates = survey.highest(survey.top.get(), total), code.splat(rate)
-    with code.loop(code.integer(0), count, 1) as k:
-        distance = (highest - code.load(F64, wide, k << 3)) * rates
-        point, place = survey.place(distance, unit, decay, limit, kind)
-        code.store(point, points, k << 3)
-        code.store(place, within, k << 3)
-    found = [highest, total, *(each.get().to(F64) for each in _counts(survey))]
-    for i, each in enumerate(found):
-        code.store(each, numbers, code.integer(LANES * i))
-    return (_last(survey),)
-
-
-@emitted("iiddddd" + "iiiiii", "i")
-def survey_row(
-    code: Code,
-    kind: Any,
-    locations: Value,
-    other: Value,
-    ratio: Value,
-    rate: Value,
-    unit: Value,
-    decay: Value,
-    limit: Value,
-    count: Value,
     room: Value,
     wide: Value,
     points: Value,
     within: Value,
     numbers: Value,
 ) -> Any:
-    """As `survey_rows`, of one row of many classes; locations have `room` elements from here on."""
-    survey, minus = _Survey(code, ratio), -math.inf
-    with code.loop(code.integer(0), count, LANES) as k:
-        m = code.load_part(kind, locations, k, count, minus, room).to(F64)
-        b = survey.locate(m, other, lambda: code.load_part(kind, other, k, count, minus, room).to(F64))
-        code.store(b, wide, k)
-    total = survey.total.get().sum()
-    top = survey.top.get().halved(lambda a, b: a.compare(">", b).choose(a, b))
-    highest, rates = survey.highest(top, total), code.splat(rate)
-    everywhere = code.splat(highest)
-    with code.loop(code.integer(0), count, LANES) as k:
-        distance = (everywhere - code.load(F64, wide, k)) * rates
-        point, place = survey.place(distance, unit, decay, limit, kind)
-        code.store(point, points, k)
-        code.store(place, within, k)
-    found = [highest, total, *(each.get().sum().to(F64) for each in _counts(survey))]
-    for i, each in enumerate(found):
-        code.store(each, numbers, code.integer(LANES * i))
-    return (_last(survey),)
+    """Of up to eight rows of few classes, or with no rows of one of many: numbers, and the place of each class.
 
+    Locations have `room` elements from here on. Returns the last point. Numbers are eight vectors: the largest
+    location, NaN if one is; the sum; how many are possible, and how many for one of m and other alone; how many are no
+    more than one unit below the largest, two, and four; and no less than the sum of exp(-decay * points below).
+    """
+    last = code.variable(code.integer(0))
 
-def _counts(survey: _Survey) -> list[Any]:
-    return [survey.possible, survey.unlike, *survey.near, survey.weight]
+    def look(load: Callable[[Value, Value], Value], steps: Value, over: Callable[..., Value]) -> None:
+        """By vectors that are loaded one for each step; `over` is what is found in all their lanes that belong."""
+        found = _Survey(code, ratio)
+        with code.loop(code.integer(0), steps, 1) as step:
+            b = found.locate(load(locations, step), other, lambda: load(other, step))
+            code.store(b, wide, step << 3)
+        top, total = over(found.top.get(), _greater), over(found.total.get())
+        highest = total.compare("==", total).choose(top, math.nan)
+        with code.loop(code.integer(0), steps, 1) as step:
+            distance = (highest - code.load(F64, wide, step << 3)) * code.splat(rate)
+            point, place = found.place(distance, unit, decay, limit, kind)
+            code.store(point, points, step << 3)
+            code.store(place, within, step << 3)
+        counts = [over(each.get()).to(F64) for each in (found.possible, found.unlike, *found.near, found.weight)]
+        for i, each in enumerate([highest, total, *counts]):
+            code.store(each, numbers, code.integer(LANES * i))
+        last.set(found.last.get().halved(_greater).to(I64))
 
+    def of_rows() -> None:
+        begins = [code.least(code.integer(lane), rows - 1) * count for lane in range(LANES)]
+        look(
+            lambda address, k: code.gather(kind, address, [begin + k for begin in begins]).to(F64),
+            count,
+            lambda found, _=None: found,
+        )
 
-def _last(survey: _Survey) -> Value:
-    return survey.last.get().halved(lambda a, b: a.compare(">", b).choose(a, b)).to(I64)
+    def of_one() -> None:
+        look(
+            lambda address, step: code.load_part(kind, address, step << 3, count, -math.inf, room).to(F64),
+            (count + (LANES - 1)) >> 3,
+            lambda found, combine=operator.add: code.splat(found.halved(combine)),
+        )
+
+    code.either(rows.compare("!=", 0), of_rows, of_one)
+    return (last.get(),)
 
 
 def _weights(code: Code, x: Value) -> Value:

@@ -21,19 +21,42 @@ _ROOM = {F32: 12, F64: 6}  # vectors for which there are registers
 _MOST = {F32: 6, F64: 3}  # of nodes or points, at once
 
 
-def _tiles(code: Code, kind: Any, rows: Value, vectors: Value, body: Callable[[list[Value], Value, int], None]) -> None:
-    """body(rows, first lane, vectors) for tiles of rows and vectors whose sums fit in the registers."""
+def _product(
+    code: Code,
+    kind: Any,
+    table: Value,
+    place: Callable[[Value], Value],
+    stretch: tuple[Value, Value],
+    rows: Value,
+    weights: tuple[Value, Value],
+    vectors: Value,
+    results: tuple[Value, Value],
+) -> None:
+    """For each row, the sum over i in a stretch of weight i times so many vectors of the table, from place(i) on.
+
+    Weights and results are where those of the first row begin, and how far the next row is. Rows and vectors are taken
+    in tiles whose sums fit in the registers.
+    """
+
+    def tile(these: list[Value], lane: Value, many: int) -> None:
+        totals = [[code.variable(code.constant(kind, 0.0)) for _ in range(many)] for _ in these]
+        with code.loop(*stretch, 1) as i:
+            values = [code.load(kind, table, place(i) + lane + v * LANES) for v in range(many)]
+            for row, sums in zip(these, totals, strict=True):
+                weight = code.splat(code.load(kind, weights[0], row * weights[1] + i, vector=False))
+                for total, value in zip(sums, values, strict=True):
+                    total.add(weight * value)
+        for row, sums in zip(these, totals, strict=True):
+            for v, total in enumerate(sums):
+                code.store(total.get(), results[0], row * results[1] + lane + v * LANES)
 
     def of_vectors(first: Value, many: int) -> None:
         def of_rows(together: int) -> None:
             with code.loop(code.integer(0), rows, together) as row:
-                body([row + i for i in range(together)], first, many)
+                tile([row + i for i in range(together)], first, many)
 
         several = max(x for x in (1, 2, 4) if x * many <= max(_ROOM[kind], many))
-        if several == 1:
-            of_rows(1)
-        else:
-            code.either(rows.compare("==", 1), lambda: of_rows(1), lambda: of_rows(several))
+        code.either(rows.compare("==", 1), lambda: of_rows(1), lambda: of_rows(several))
 
     most = _MOST[kind]
     whole = code.divide(vectors - 1, most)
@@ -64,21 +87,12 @@ def spread(
     """
     phases = (code.integer(1) << shift) - 1
 
-    def tile(these: list[Value], node: Value, many: int) -> None:
-        totals = [[code.variable(code.constant(kind, 0.0)) for _ in range(many)] for _ in these]
-        with code.loop(code.integer(LANES), last, 1) as point:
-            before = point - LANES
-            place = (before & phases) * length + (before >> shift) + first + node
-            values = [code.load(kind, table, place + v * LANES) for v in range(many)]
-            for row, sums_ in zip(these, totals, strict=True):
-                weight = code.splat(code.load(kind, mesh, row * width + point, vector=False))
-                for total, value in zip(sums_, values, strict=True):
-                    total.add(weight * value)
-        for row, sums_ in zip(these, totals, strict=True):
-            for v, total in enumerate(sums_):
-                code.store(total.get(), sums, row * nodes + node + v * LANES)
+    def place(point: Value) -> Value:
+        before = point - LANES
+        return (before & phases) * length + (before >> shift) + first
 
-    _tiles(code, kind, rows, code.divide(nodes, LANES), tile)
+    stretch = code.integer(LANES), last
+    _product(code, kind, table, place, stretch, rows, (mesh, width), code.divide(nodes, LANES), (sums, nodes))
 
 
 @emitted("iiiiiiiii")
@@ -96,23 +110,20 @@ def collect(
     mesh: Value,
 ) -> None:
     """The sums at the points, of the factors of so many nodes from the first on, times the table across."""
-
-    def tile(these: list[Value], point: Value, many: int) -> None:
-        totals = [[code.variable(code.constant(kind, 0.0)) for _ in range(many)] for _ in these]
-        with code.loop(code.integer(0), nodes, 1) as node:
-            place = ((first + node) << shift) + point
-            values = [code.load(kind, table, place + v * LANES) for v in range(many)]
-            for row, sums in zip(these, totals, strict=True):
-                factor = code.splat(code.load(kind, factors, row * nodes + node, vector=False))
-                for total, value in zip(sums, values, strict=True):
-                    total.add(factor * value)
-        for row, sums in zip(these, totals, strict=True):
-            for v, total in enumerate(sums):
-                code.store(total.get(), mesh, row * width + point + (v + 1) * LANES)
-
     with code.loop(code.integer(0), rows, 1) as row:
         code.store(code.constant(kind, 0.0), mesh, row * width)
-    _tiles(code, kind, rows, vectors, tile)
+    stretch, points = (code.integer(0), nodes), mesh + LANES * (4 if kind == F32 else 8)
+    _product(
+        code,
+        kind,
+        table,
+        lambda node: (first + node) << shift,
+        stretch,
+        rows,
+        (factors, nodes),
+        vectors,
+        (points, width),
+    )
 
 
 @emitted("iiiiiiddii")
