@@ -376,6 +376,14 @@ def test_overview_is_one_titled_figure() -> None:
     assert outcomes.overview([]).layout.title.text
 
 
+def test_the_legend_of_the_overview_names_what_it_shows() -> None:
+    """Once each; also an estimator whose gradient has nothing to be held against."""
+    records = [*arm("a + categorical", -19.0), *arm("b + categorical", -20.0), *arm("c + categorical", -21.0)]
+    records[1]["gradient"] = {"evaluations": 1}
+    named = [trace.name for trace in outcomes.overview(records, most=2).data if trace.showlegend is not False]
+    assert sorted(named) == ["a", "b", "c", "discrete ELBO", "objective", "over-states"]
+
+
 def test_save_a_page(tmp_path: Path) -> None:
     drawing.save(outcomes.overview(mixed()), tmp_path / "overview.html")
     Elements((tmp_path / "overview.html").read_text(encoding="utf-8"))

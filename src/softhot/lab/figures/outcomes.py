@@ -194,7 +194,7 @@ def overview(records: Sequence[Mapping[str, Any]], *, most: int = 16) -> Figure:
     )
     title(figure, f"objective and discrete ELBO{finished}", "")
     title(figure, "encoder: fresh ○, trained ●", "2")
-    _dumbbells(figure, shown, names, legend=False)
+    _dumbbells(figure, shown, names, elsewhere=measured)
     for row, name in enumerate(measured):
         own, mark = [arm for arm in arms if arm.estimator == name], names[name]
         for stage, suffix, shift in zip(stages, ("-open", ""), (-0.15, 0.15), strict=True):
@@ -211,7 +211,10 @@ def _across(arm: Arm, curve: Sequence[Point], drawn: Callable[[Sequence[float]],
     return {"arms": [arm.label], "choices": {name: {"x": drawn(x)} for name, x in zip(_ACROSS, columns, strict=True)}}
 
 
-def _dumbbells(figure: Figure, arms: Sequence[Arm], names: Mapping[str, Mark], *, legend: bool = True) -> None:
+def _dumbbells(
+    figure: Figure, arms: Sequence[Arm], names: Mapping[str, Mark], *, elsewhere: Sequence[str] = ()
+) -> None:
+    """The gaps of arms; the legend has some of the names from elsewhere."""
     place = {arm.label: row for row, arm in enumerate(arms)}
     for over, line in ((True, {"width": 4}), (False, {"width": 1.5, "dash": "dot"})):
         for name, mark in names.items():
@@ -229,7 +232,8 @@ def _dumbbells(figure: Figure, arms: Sequence[Arm], names: Mapping[str, Mark], *
         ends = points(name, Mark(mark.colour, "line-ns-open", ""), legend=False)
         ends |= {"mode": "markers+text", "text": text, "textposition": "middle right", "cliponaxis": False}
         figure.add_scatter(x=[short(arm.objective.mean) for arm in own], **common, **ends)
-        figure.add_scatter(x=[short(arm.elbo.mean) for arm in own], **common, **points(name, mark, legend=legend))
+        middle = points(name, mark, legend=name not in elsewhere)
+        figure.add_scatter(x=[short(arm.elbo.mean) for arm in own], **common, **middle)
     bar = {"symbol": "line-ns-open", "color": INK, "size": 14, "line": {"width": 3, "color": INK}}
     for name, key in (("objective", {"marker": bar}), ("discrete ELBO", {"marker": {"color": INK, "size": 10}})):
         figure.add_scatter(x=[None], y=[None], name=name, mode="markers", **key)
