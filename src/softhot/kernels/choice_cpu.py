@@ -33,7 +33,6 @@ __all__ = ["expected_body", "probabilities_backward_body"]
 
 _i32, _i64, _f32, _f64 = np.int32, np.int64, np.float32, np.float64
 _SHORT = 128  # classes of rows that come in eights, at most
-_TURNS = 8  # copies of the mesh of a long row
 _BLOCK = 1024  # classes of a long row whose weights are added up in the table's kind
 _TOP, _TOTAL, _POSSIBLE, _UNLIKE, _ONE, _TWO, _FOUR, _WEIGHT = (LANES * i for i in range(8))  # numbers of a survey
 
@@ -85,9 +84,12 @@ class _Memory(NamedTuple):
 
 
 class _Group(NamedTuple):
-    """Rows of as many classes; the last point of their mesh; the first node, and how many count, in eights."""
+    """Rows of as many classes, and on how many lanes: one for a long row, otherwise eight, of which those to spare do as
+    the last row does; the last point of their mesh; the first node, and how many count, in eights.
+    """
 
     rows: int
+    lanes: int
     classes: int
     last: int
     first: int
@@ -106,7 +108,7 @@ def _survey(zero, memory, table, locations, other, ratio, classes, rows, availab
     numbers, unit = array(memory.numbers, LANES * LANES, 0.0), _f64(_i64(1) << table.shift) / table.step
     wide, points, within, to = memory.wide, memory.points, memory.within, memory.numbers
     rate, decay, limit = table.rate, table.decay, table.limit
-    eights = rows if classes <= _SHORT else 0
+    short, lanes = classes <= _SHORT, LANES if classes <= _SHORT else 1
     (last,) = survey(
         zero,
         locations,
@@ -117,7 +119,7 @@ def _survey(zero, memory, table, locations, other, ratio, classes, rows, availab
         decay,
         limit,
         classes,
-        eights,
+        rows if short else 0,
         available,
         wide,
         points,
@@ -126,7 +128,7 @@ def _survey(zero, memory, table, locations, other, ratio, classes, rows, availab
     )
     size, begins, counts = 2 * table.room + 2, array(memory.begins, LANES, 0), array(memory.counts, LANES, 0)
     windows, first, end = array(table.windows, 1 + 4 * size, 0), table.nodes, 0
-    for r in range(rows):
+    for r in range(lanes):
         begins[r] = counts[r] = 0
         if _integrable(numbers, r):
             begin = max(
@@ -142,10 +144,10 @@ def _survey(zero, memory, table, locations, other, ratio, classes, rows, availab
             first, end = min(first, begins[r]), max(end, begins[r] + counts[r])
     nodes = max(0, end - first + LANES - 1) // LANES * LANES
     first = min(first, table.nodes - nodes)
-    for r in range(rows):
+    for r in range(lanes):
         begins[r] = max(begins[r] - first, 0)
         counts[r] = max(counts[r], LANES)
-    return _Group(rows, classes, last, first, nodes)
+    return _Group(rows, lanes, classes, last, first, nodes)
 
 
 @njit(**SUMS)
@@ -165,22 +167,21 @@ def _scatter(zero, memory, group, gains):
     """The weights of the classes on the mesh of each row; with gains, also gain times them."""
     rows, classes, end, width = group.rows, group.classes, group.last + LANES, memory.width
     points, within, mesh, gained = memory.points, memory.within, memory.mesh, memory.gained_mesh
-    copies = rows if classes <= _SHORT else _TURNS
-    _clear(zero, mesh, copies, width, end)
+    _clear(zero, mesh, width, end)
     if gains:
-        _clear(zero, gained, copies, width, end)
-    if classes <= _SHORT:
-        scatter(zero, points, within, LANES, classes, rows, width, mesh, gains, classes, 1, gained)
+        _clear(zero, gained, width, end)
+    if group.lanes > 1:
+        scatter(zero, points, within, LANES, classes, LANES, rows, width, mesh, gains, classes, 1, gained)
         return
     totals = array(memory.totals, 2 * width, 0.0)
     totals[:] = 0.0
     for start in range(0, classes, _BLOCK):
         size = min(_BLOCK, classes - start)
-        for turns, k in ((_TURNS, start), (1, start + size // _TURNS * _TURNS)):
-            count = size // _TURNS if turns > 1 else size % _TURNS
+        for turns, k in ((LANES, start), (1, start + size // LANES * LANES)):
+            count = size // LANES if turns > 1 else size % LANES
             here, places = points + 4 * k, within + memory.item * k
             some = gains + memory.item * k if gains else 0
-            scatter(zero, here, places, turns, count, turns, width, mesh, some, 1, turns, gained)
+            scatter(zero, here, places, turns, count, turns, turns, width, mesh, some, 1, turns, gained)
         _add_up(zero, mesh, width, end, totals)
         if gains:
             _add_up(zero, gained, width, end, totals[width:])
@@ -190,9 +191,9 @@ def _scatter(zero, memory, group, gains):
 
 
 @njit(**SUMS)
-def _clear(zero, mesh, rows, width, end):
-    points = array(mesh, rows * width, zero)
-    for r in range(rows):
+def _clear(zero, mesh, width, end):
+    points = array(mesh, LANES * width, zero)
+    for r in range(LANES):
         for i in range(end):
             points[r * width + i] = zero
 
@@ -200,8 +201,8 @@ def _clear(zero, mesh, rows, width, end):
 @njit(**SUMS)
 def _add_up(zero, mesh, width, end, totals):
     """Move what is on the copies of a mesh to the totals."""
-    copies = array(mesh, _TURNS * width, zero)
-    for c in range(_TURNS):
+    copies = array(mesh, LANES * width, zero)
+    for c in range(LANES):
         for i in range(end):
             totals[i] += _f64(copies[c * width + i])
             copies[c * width + i] = zero
@@ -218,16 +219,16 @@ def _settle(zero, mesh, end, totals):
 @njit(**SUMS)
 def _sum(zero, memory, table, group, values, mesh, sums):
     """The sums at the nodes of what is on the mesh, times a table."""
-    end, rows, nodes, first = group.last + LANES, group.rows, group.nodes, group.first
-    spread(zero, values, table.shift, table.length, mesh, memory.width, end, rows, nodes, first, sums)
+    end, lanes, nodes, first = group.last + LANES, group.lanes, group.nodes, group.first
+    spread(zero, values, table.shift, table.length, mesh, memory.width, end, lanes, nodes, first, sums)
 
 
 @njit(**SUMS)
 def _weigh(zero, memory, table, group, order):
     """The factors of the nodes, and what of the integral is lost; see `weigh`."""
-    rows, nodes, step = group.rows, group.nodes, table.step
+    lanes, nodes, step = group.lanes, group.nodes, table.step
     begins, counts, lost = memory.begins, memory.counts, memory.lost
-    weigh(zero, memory.sums, rows, nodes, begins, counts, table.rest, step, order, memory.factors, lost)
+    weigh(zero, memory.sums, lanes, nodes, begins, counts, table.rest, step, order, memory.factors, lost)
 
 
 @njit(**SUMS)
@@ -240,7 +241,7 @@ def _get(zero, memory, table, group, gains, results):
     _collect(zero, memory, table, group, memory.factors, mesh)
     if gains:
         _collect(zero, memory, table, group, memory.gained, gained)
-    if classes <= _SHORT:
+    if group.lanes > 1:
         read(zero, points, within, classes, rows, width, mesh, gains, gained, classes, 1, results)
     else:
         read(zero, points, within, (classes + LANES - 1) // LANES, classes, 0, mesh, gains, gained, 1, LANES, results)
@@ -249,8 +250,8 @@ def _get(zero, memory, table, group, gains, results):
 @njit(**SUMS)
 def _collect(zero, memory, table, group, factors, mesh):
     """The sums at the points of factors of the nodes, times the hazard."""
-    nodes, first, rows, vectors = group.nodes, group.first, group.rows, (group.last + LANES - 1) // LANES
-    collect(zero, table.across, table.shift, factors, nodes, first, rows, vectors, memory.width, mesh)
+    nodes, first, lanes, vectors = group.nodes, group.first, group.lanes, (group.last + LANES - 1) // LANES
+    collect(zero, table.across, table.shift, factors, nodes, first, lanes, vectors, memory.width, mesh)
 
 
 @njit(**SUMS)
@@ -300,7 +301,7 @@ def _expected(zero, memory, table, group, locations, probabilities, drift, resul
 def _slopes(zero, memory, table, group, r, locations, probabilities, drift, results, here, stride):
     """The last results of a row, and its chances where only one class is possible."""
     kind, classes, nodes = type(zero), group.classes, group.nodes
-    step, at = (LANES, r) if classes <= _SHORT else (1, 0)
+    step, at = (LANES, r) if group.lanes > 1 else (1, 0)
     b = array(memory.wide, classes * step, 0.0)
     p = array(probabilities + memory.item * r * classes, classes, zero)
     if results[3 * stride + here] == 1.0:
@@ -336,9 +337,9 @@ def _probabilities_backward(zero, memory, table, group, gradient, drift, out, in
         if drift:
             _sum(zero, memory, table, group, drift, memory.mesh, memory.drifts)
             _sum(zero, memory, table, group, drift, memory.gained_mesh, memory.others_drifts)
-        for r in range(group.rows):
+        for r in range(group.lanes):
             slope = _turn(zero, memory, table, group, r, drift)
-            if drift:
+            if drift and r < group.rows:
                 in_scale[r] = slope
         _get(zero, memory, table, group, gradient, out)
     for r in range(group.rows):
@@ -393,7 +394,7 @@ def _room(here, classes):
     """The memory of a thread, and where its parts begin."""
     item, nodes, rows = here[0], here[6], LANES if classes <= _SHORT else 1
     width = (_i64(bits(here[7])) + 4 * LANES) // LANES * LANES
-    each, meshes, at_nodes = rows * (classes + LANES), item * max(rows, _TURNS) * width, item * rows * nodes
+    each, meshes, at_nodes = rows * (classes + LANES), item * LANES * width, item * rows * nodes
     sizes = np.full(16, at_nodes)
     sizes[:10] = (
         8 * LANES * LANES,

@@ -142,7 +142,7 @@ def _weights(code: Code, x: Value) -> Value:
     return found
 
 
-@emitted("iiiiiiiiiii")
+@emitted("iiiiiiiiiiii")
 def scatter(
     code: Code,
     kind: Any,
@@ -150,6 +150,7 @@ def scatter(
     within: Value,
     stride: Value,
     count: Value,
+    lanes: Value,
     rows: Value,
     width: Value,
     mesh: Value,
@@ -160,20 +161,26 @@ def scatter(
 ) -> None:
     """Add the weights of the classes to the mesh of their row; with gains, gain times them to what is gained.
 
-    Meshes are a width apart. Rows take turns, since what has been stored can only be loaded some time later.
+    Meshes are a width apart, one or eight; lanes to spare do as the last row does. Rows take turns, since what has been
+    stored can only be loaded some time later.
     """
 
-    def of_all(gaining: bool) -> None:
-        with code.loop(code.integer(0), count, 1) as k, code.loop(code.integer(0), rows, 1) as row:
-            at = stride * k + row
-            point = code.load(I32, points, at, vector=False).to(I64) + row * width
-            weights = _weights(code, code.load(kind, within, at, vector=False))
-            code.store(code.load(kind, mesh, point) + weights, mesh, point)
-            if gaining:
-                gain = code.splat(code.load(kind, gains, row * by_row + k * by_class, vector=False))
-                code.store(code.load(kind, gained, point) + gain * weights, gained, point)
+    def of_all(gaining: bool, turns: int) -> None:
+        with code.loop(code.integer(0), count, 1) as k:
+            for row in range(turns):
+                at = stride * k + row
+                point = code.load(I32, points, at, vector=False).to(I64) + width * row
+                weights = _weights(code, code.load(kind, within, at, vector=False))
+                code.store(code.load(kind, mesh, point) + weights, mesh, point)
+                if gaining:
+                    place = code.least(code.integer(row), rows - 1) * by_row + k * by_class
+                    gain = code.splat(code.load(kind, gains, place, vector=False))
+                    code.store(code.load(kind, gained, point) + gain * weights, gained, point)
 
-    code.either(gains.compare("!=", 0), lambda: of_all(True), lambda: of_all(False))
+    def of_lanes(turns: int) -> None:
+        code.either(gains.compare("!=", 0), lambda: of_all(True, turns), lambda: of_all(False, turns))
+
+    code.one_or_all(lanes, of_lanes)
 
 
 @emitted("iiiiiiiiiii")
@@ -194,10 +201,12 @@ def read(
 ) -> None:
     """What the classes read from the mesh; with gains, gain times what they read from gained, less that.
 
-    Eight at a time: the same class of up to eight rows, of which some are valid, with the meshes a width apart; or,
-    without a width, classes of one row, of which so many are valid in all. Gains and results of the next lane and of
+    Eight at a time: the same class of eight rows, of which some are valid and the others do as the last of them does,
+    with the meshes a width apart; or, without a width, classes of one row, of which so many are valid in all. Gains and results of the next lane and of
     the next step are so many elements on. There are points for all lanes.
     """
+
+    rows = [code.least(code.integer(lane), valid - 1) * by_lane for lane in range(LANES)]
 
     def of_all(gaining: bool) -> None:
         with code.loop(code.integer(0), steps, 1) as step:
@@ -207,15 +216,14 @@ def read(
                 point = code.load(I32, points, at, vector=False).to(I64) + width * lane
                 values = code.load(kind, mesh, point)
                 if gaining:
-                    last = code.least(code.integer(lane), valid - 1) * by_lane + step * by_step
-                    place = width.compare("==", 0).choose(code.least(at, valid - 1), last)
+                    place = width.compare("==", 0).choose(code.least(at, valid - 1), rows[lane] + step * by_step)
                     gain = code.splat(code.load(kind, gains, place, vector=False))
                     values = gain * code.load(kind, gained, point) - values
                 parts.append(_weights(code, code.load(kind, within, at, vector=False)) * values)
             found = sum_each(parts)
 
             def each(found: Value = found, step: Value = step) -> None:
-                code.scatter(found, results, [by_lane * lane + by_step * step for lane in range(LANES)], valid)
+                code.scatter(found, results, [row + step * by_step for row in rows])
 
             def together(found: Value = found, step: Value = step) -> None:
                 code.store_part(found, results, step << 3, valid)

@@ -5,7 +5,7 @@ point depends on how far they are apart. Both ways it is the product of a small 
 vector for each row; several rows are taken at once, so that what is loaded serves them all.
 
 Arguments are first a zero of the table's kind, then addresses and numbers. Meshes lie a width apart, and the nodes of
-one row after those of another; there is room for eight rows. Nodes come in vectors, and points from the eighth on.
+one row after those of another; there is one row, or eight. Nodes come in vectors, and points from the eighth on.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from softhot.kernels.vectors import F32, F64, I32, I64, LANES, Code, Value, emitted, exponential
+from softhot.kernels.vectors import F32, F64, I64, LANES, Code, Value, emitted, exponential
 
 __all__ = ["collect", "spread", "weigh"]
 
@@ -27,7 +27,7 @@ def _product(
     table: Value,
     place: Callable[[Value], Value],
     stretch: tuple[Value, Value],
-    rows: Value,
+    lanes: Value,
     weights: tuple[Value, Value],
     vectors: Value,
     results: tuple[Value, Value],
@@ -51,12 +51,12 @@ def _product(
                 code.store(total.get(), results[0], row * results[1] + lane + v * LANES)
 
     def of_vectors(first: Value, many: int) -> None:
-        def of_rows(together: int) -> None:
-            with code.loop(code.integer(0), rows, together) as row:
+        def of_rows(rows: int) -> None:
+            together = max(x for x in (1, 2, 4) if x <= rows and x * many <= max(_ROOM[kind], many))
+            with code.loop(code.integer(0), code.integer(rows), together) as row:
                 tile([row + i for i in range(together)], first, many)
 
-        several = max(x for x in (1, 2, 4) if x * many <= max(_ROOM[kind], many))
-        code.either(rows.compare("==", 1), lambda: of_rows(1), lambda: of_rows(several))
+        code.one_or_all(lanes, of_rows)
 
     most = _MOST[kind]
     whole = code.divide(vectors - 1, most)
@@ -76,7 +76,7 @@ def spread(
     mesh: Value,
     width: Value,
     last: Value,
-    rows: Value,
+    lanes: Value,
     nodes: Value,
     first: Value,
     sums: Value,
@@ -92,7 +92,7 @@ def spread(
         return (before & phases) * length + (before >> shift) + first
 
     stretch = code.integer(LANES), last
-    _product(code, kind, table, place, stretch, rows, (mesh, width), code.divide(nodes, LANES), (sums, nodes))
+    _product(code, kind, table, place, stretch, lanes, (mesh, width), code.divide(nodes, LANES), (sums, nodes))
 
 
 @emitted("iiiiiiiii")
@@ -104,13 +104,13 @@ def collect(
     factors: Value,
     nodes: Value,
     first: Value,
-    rows: Value,
+    lanes: Value,
     vectors: Value,
     width: Value,
     mesh: Value,
 ) -> None:
     """The sums at the points, of the factors of so many nodes from the first on, times the table across."""
-    with code.loop(code.integer(0), rows, 1) as row:
+    with code.loop(code.integer(0), lanes, 1) as row:
         code.store(code.constant(kind, 0.0), mesh, row * width)
     stretch, points = (code.integer(0), nodes), mesh + LANES * (4 if kind == F32 else 8)
     _product(
@@ -119,7 +119,7 @@ def collect(
         table,
         lambda node: (first + node) << shift,
         stretch,
-        rows,
+        lanes,
         (factors, nodes),
         vectors,
         (points, width),
@@ -131,7 +131,7 @@ def weigh(
     code: Code,
     kind: Any,
     sums: Value,
-    rows: Value,
+    lanes: Value,
     nodes: Value,
     begins: Value,
     counts: Value,
@@ -148,27 +148,33 @@ def weigh(
     step times exp(-S) and at the last nodes what makes the sum over these nodes one over all: of a factor like S
     itself, or with order 2 of a product of two.
     """
-    with code.loop(code.integer(0), rows * nodes, LANES) as n:
-        code.store(exponential(-code.load(kind, sums, n)), weights, n)
     left, times, first = code.load(F64, rest, code.integer(0)), code.splat(step.to(kind)), order.compare("==", 1.0)
-    linear = code.splat(first.choose(step, 0.0)) * left
-    latest = code.constant(F64, [0.0] * (LANES - 1) + [1.0])
-    lanes = code.constant(I32, list(range(LANES)))
-    with code.loop(code.integer(0), rows, 1) as row:
-        start, begin = row * nodes, code.load(I64, begins, row, vector=False)
-        count = code.load(I64, counts, row, vector=False)
-        total, own = code.variable(code.constant(F64, 0.0)), lanes - code.splat(begin.to(I32))
-        many = code.splat(count.to(I32))
-        with code.loop(code.integer(0), nodes, LANES) as n:
-            index, value = own + code.splat(n.to(I32)), code.load(kind, weights, start + n)
-            value = index.compare("<", 0).choose(value.like(0.0), index.compare("<", many).choose(value, 0.0))
-            code.store(value * times, weights, start + n)
+
+    def window(row: Value) -> tuple[Value, Value]:
+        begin = row * nodes + code.load(I64, begins, row, vector=False)
+        return begin, begin + code.load(I64, counts, row, vector=False)
+
+    with code.loop(code.integer(0), lanes * nodes, LANES) as n:
+        code.store(code.constant(kind, 0.0), weights, n)
+    with code.loop(code.integer(0), lanes, 1) as row:
+        begin, end = window(row)
+        total = code.variable(code.constant(F64, 0.0))
+        with code.loop(begin, end, LANES) as n:
+            value = exponential(-code.load(kind, sums, n))
+            code.store(value * times, weights, n)
             total.add(value.to(F64))
-        end = start + begin + count - LANES
-        last = code.load(kind, sums, end).to(F64)
-        s = last.lane(LANES - 1)
-        ratio = s / last.lane(LANES - 2)
+        code.store((total.get() - left * code.load(kind, sums, end - LANES).to(F64)).sum(), totals, row)
+    linear, latest = code.splat(first.choose(step, 0.0)) * left, code.constant(F64, [0.0] * (LANES - 1) + [1.0])
+
+    def right(rows: int) -> None:
+        ends = [window(code.integer(min(row, rows - 1)))[1] for row in range(LANES)]
+        s, before = (code.gather(kind, sums, [end - i for end in ends]).to(F64) for i in (1, 2))
+        ratio = s / before
         square = ratio * ratio / (s.like(1.0) - ratio * ratio)
-        change = linear + code.splat(first.choose(-square * s, square) * step) * latest
-        code.store(code.load(kind, weights, end) + change.to(kind), weights, end)
-        code.store((total.get() - left * last).sum() + square * s * s * 0.5, totals, row)
+        code.store(code.load(F64, totals, code.integer(0)) + square * s * s * 0.5, totals, code.integer(0))
+        quadratic = first.choose(-square * s, square) * code.splat(step)
+        for row, end in enumerate(ends[:rows]):
+            change = linear + code.splat(quadratic.lane(row)) * latest
+            code.store(code.load(kind, weights, end - LANES) + change.to(kind), weights, end - LANES)
+
+    code.one_or_all(lanes, right)

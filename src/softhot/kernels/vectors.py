@@ -176,16 +176,10 @@ class Code:
             vector = self.value(self.builder.insert_element(vector.ir, here.ir, ir.Constant(I32, lane)))
         return vector
 
-    def scatter(self, x: Value, address: Value, places: Sequence[Value], count: Value) -> None:
-        """Store the first `count` lanes at these indices."""
-        with self.builder.if_else(count.compare("==", LANES).ir) as (whole, part):
-            with whole:
-                for lane, place in enumerate(places):
-                    self.store(x.lane(lane), address, place)
-            with part:
-                for lane, place in enumerate(places):
-                    with self.builder.if_then(self.integer(lane).compare("<", count).ir):
-                        self.store(x.lane(lane), address, place)
+    def scatter(self, x: Value, address: Value, places: Sequence[Value]) -> None:
+        """Store the lanes at these indices."""
+        for lane, place in enumerate(places):
+            self.store(x.lane(lane), address, place)
 
     def load_part(self, kind: Any, address: Value, index: Value, count: Value, fill: float, room: Value) -> Value:
         """As load, of `count` elements, and `fill` in place of those beyond; memory has `room` elements."""
@@ -224,6 +218,10 @@ class Code:
                 yes()
             with otherwise:
                 no()
+
+    def one_or_all(self, lanes: Value, body: Callable[[int], None]) -> None:
+        """body(1) or body(LANES), whichever there are."""
+        self.either(lanes.compare("==", 1), lambda: body(1), lambda: body(LANES))
 
     def cases(self, x: Value, most: int, body: Callable[[int], None]) -> None:
         """body(x) for x from one to `most`, each with code of its own."""
