@@ -81,6 +81,7 @@ class _Memory(NamedTuple):
     others_drifts: int
     factors: int
     gained: int
+    weights: int
 
 
 class _Group(NamedTuple):
@@ -171,7 +172,9 @@ def _scatter(zero, memory, group, gains):
     if gains:
         _clear(zero, gained, width, end)
     if group.lanes > 1:
-        scatter(zero, points, within, LANES, classes, LANES, rows, width, mesh, gains, classes, 1, gained)
+        scatter(
+            zero, points, within, LANES, classes, LANES, rows, width, mesh, gains, classes, 1, gained, memory.weights
+        )
         return
     totals = array(memory.totals, 2 * width, 0.0)
     totals[:] = 0.0
@@ -181,7 +184,7 @@ def _scatter(zero, memory, group, gains):
             count = size // LANES if turns > 1 else size % LANES
             here, places = points + 4 * k, within + memory.item * k
             some = gains + memory.item * k if gains else 0
-            scatter(zero, here, places, turns, count, turns, turns, width, mesh, some, 1, turns, gained)
+            scatter(zero, here, places, turns, count, turns, turns, width, mesh, some, 1, turns, gained, 0)
         _add_up(zero, mesh, width, end, totals)
         if gains:
             _add_up(zero, gained, width, end, totals[width:])
@@ -242,9 +245,11 @@ def _get(zero, memory, table, group, gains, results):
     if gains:
         _collect(zero, memory, table, group, memory.gained, gained)
     if group.lanes > 1:
-        read(zero, points, within, classes, rows, width, mesh, gains, gained, classes, 1, results)
+        read(zero, points, within, classes, rows, width, mesh, gains, gained, classes, 1, memory.weights, results)
     else:
-        read(zero, points, within, (classes + LANES - 1) // LANES, classes, 0, mesh, gains, gained, 1, LANES, results)
+        read(
+            zero, points, within, (classes + LANES - 1) // LANES, classes, 0, mesh, gains, gained, 1, LANES, 0, results
+        )
 
 
 @njit(**SUMS)
@@ -395,7 +400,7 @@ def _room(here, classes):
     item, nodes, rows = here[0], here[6], LANES if classes <= _SHORT else 1
     width = (_i64(bits(here[7])) + 4 * LANES) // LANES * LANES
     each, meshes, at_nodes = rows * (classes + LANES), item * LANES * width, item * rows * nodes
-    sizes = np.full(16, at_nodes)
+    sizes = np.full(17, at_nodes)
     sizes[:10] = (
         8 * LANES * LANES,
         8 * LANES,
@@ -408,6 +413,7 @@ def _room(here, classes):
         meshes,
         meshes,
     )
+    sizes[16] = item * LANES * each if rows > 1 else 0
     places = np.zeros(sizes.size + 1, _i64)
     for i in range(sizes.size):
         places[i + 1] = places[i] + (sizes[i] + 63) // 64 * 64
@@ -433,6 +439,7 @@ def _room(here, classes):
         p[13],
         p[14],
         p[15],
+        p[16],
     )
     return room, memory
 

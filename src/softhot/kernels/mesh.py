@@ -142,7 +142,7 @@ def _weights(code: Code, x: Value) -> Value:
     return found
 
 
-@emitted("iiiiiiiiiiii")
+@emitted("iiiiiiiiiiiii")
 def scatter(
     code: Code,
     kind: Any,
@@ -158,6 +158,7 @@ def scatter(
     by_row: Value,
     by_class: Value,
     gained: Value,
+    weights: Value,
 ) -> None:
     """Add the weights of the classes to the mesh of their row; with gains, gain times them to what is gained.
 
@@ -170,12 +171,14 @@ def scatter(
             for row in range(turns):
                 at = stride * k + row
                 point = code.load(I32, points, at, vector=False).to(I64) + width * row
-                weights = _weights(code, code.load(kind, within, at, vector=False))
-                code.store(code.load(kind, mesh, point) + weights, mesh, point)
+                own = _weights(code, code.load(kind, within, at, vector=False))
+                code.store(code.load(kind, mesh, point) + own, mesh, point)
+                if turns > 1:
+                    code.store(own, weights, at << 3)
                 if gaining:
                     place = code.least(code.integer(row), rows - 1) * by_row + k * by_class
                     gain = code.splat(code.load(kind, gains, place, vector=False))
-                    code.store(code.load(kind, gained, point) + gain * weights, gained, point)
+                    code.store(code.load(kind, gained, point) + gain * own, gained, point)
 
     def of_lanes(turns: int) -> None:
         code.either(gains.compare("!=", 0), lambda: of_all(True, turns), lambda: of_all(False, turns))
@@ -183,7 +186,7 @@ def scatter(
     code.one_or_all(lanes, of_lanes)
 
 
-@emitted("iiiiiiiiiii")
+@emitted("iiiiiiiiiiii")
 def read(
     code: Code,
     kind: Any,
@@ -197,6 +200,7 @@ def read(
     gained: Value,
     by_lane: Value,
     by_step: Value,
+    weights: Value,
     results: Value,
 ) -> None:
     """What the classes read from the mesh; with gains, gain times what they read from gained, less that.
@@ -208,7 +212,7 @@ def read(
 
     rows = [code.least(code.integer(lane), valid - 1) * by_lane for lane in range(LANES)]
 
-    def of_all(gaining: bool) -> None:
+    def of_all(gaining: bool, rows_apart: bool) -> None:
         with code.loop(code.integer(0), steps, 1) as step:
             parts = []
             for lane in range(LANES):
@@ -216,18 +220,22 @@ def read(
                 point = code.load(I32, points, at, vector=False).to(I64) + width * lane
                 values = code.load(kind, mesh, point)
                 if gaining:
-                    place = width.compare("==", 0).choose(code.least(at, valid - 1), rows[lane] + step * by_step)
+                    place = rows[lane] + step * by_step if rows_apart else code.least(at, valid - 1)
                     gain = code.splat(code.load(kind, gains, place, vector=False))
                     values = gain * code.load(kind, gained, point) - values
-                parts.append(_weights(code, code.load(kind, within, at, vector=False)) * values)
+                own = (
+                    code.load(kind, weights, at << 3)
+                    if rows_apart
+                    else _weights(code, code.load(kind, within, at, vector=False))
+                )
+                parts.append(own * values)
             found = sum_each(parts)
-
-            def each(found: Value = found, step: Value = step) -> None:
+            if rows_apart:
                 code.scatter(found, results, [row + step * by_step for row in rows])
-
-            def together(found: Value = found, step: Value = step) -> None:
+            else:
                 code.store_part(found, results, step << 3, valid)
 
-            code.either(width.compare("==", 0), together, each)
+    def of_rows(rows_apart: bool) -> None:
+        code.either(gains.compare("!=", 0), lambda: of_all(True, rows_apart), lambda: of_all(False, rows_apart))
 
-    code.either(gains.compare("!=", 0), lambda: of_all(True), lambda: of_all(False))
+    code.either(width.compare("!=", 0), lambda: of_rows(True), lambda: of_rows(False))
