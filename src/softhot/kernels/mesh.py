@@ -48,20 +48,23 @@ class _Survey:
         self.top.set(_greater(b, self.top.get()))
         return b
 
-    def place(self, distance: Value, unit: Value, decay: Value, limit: Value, kind: Any) -> tuple[Value, Value]:
-        """The first of the points where a class has weights, and its place among them, from the middle."""
+    def place(self, distance: Value, unit: Value, decay: Value, limit: Value) -> tuple[Value, Value]:
+        """The first of the points where a class has weights, and its place among them, from the middle.
+
+        What rounding does to a distance is relative to it, and the further the class the less it matters.
+        """
         code, single = self.code, distance.to(F32)
         for count, each in zip(self.near, UNITS, strict=True):
             count.add(single.compare("<=", code.splat((unit * each).to(F32))).to(F32))
         # a line between powers of two, in the bits of the number, is not below the exponential
         power = code.constant(F32, 127.0 * 2**23) - single * code.splat((decay * (2**23 / math.log(2))).to(F32))
         self.weight.add(power.compare(">", 0.0).choose(power, 0.0).to(I32).bits(F32))
-        inside = distance.compare("<", code.splat(limit))
+        inside = distance.compare("<", code.splat(limit.to(distance.kind)))
         distance = inside.choose(distance, 0.0)
         cell = distance.to(I32)
         point = inside.choose(cell + LANES, 0)
         self.last.set(_greater(point, self.last.get()))
-        return point, (distance - cell.to(F64) - 0.5).to(kind)
+        return point, distance - cell.to(distance.kind) - 0.5
 
 
 def _greater(a: Value, b: Value) -> Value:
@@ -104,8 +107,8 @@ def survey(
         top, total = over(found.top.get(), _greater), over(found.total.get())
         highest = total.compare("==", total).choose(top, math.nan)
         with code.loop(code.integer(0), steps, 1) as step:
-            distance = (highest - code.load(F64, wide, step << 3)) * code.splat(rate)
-            point, place = found.place(distance, unit, decay, limit, kind)
+            distance = (highest - code.load(F64, wide, step << 3)).to(kind) * code.splat(rate.to(kind))
+            point, place = found.place(distance, unit, decay, limit)
             code.store(point, points, step << 3)
             code.store(place, within, step << 3)
         counts = [over(each.get()).to(F64) for each in (found.possible, found.unlike, *found.near, found.weight)]
