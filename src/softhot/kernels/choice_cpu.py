@@ -172,9 +172,7 @@ def _scatter(zero, memory, group, gains):
     if gains:
         _clear(zero, gained, width, end)
     if group.lanes > 1:
-        scatter(
-            zero, points, within, LANES, classes, LANES, rows, width, mesh, gains, classes, 1, gained, memory.weights
-        )
+        scatter(zero, points, within, LANES, classes, rows, width, mesh, gains, classes, 1, gained, memory.weights)
         return
     totals = array(memory.totals, 2 * width, 0.0)
     totals[:] = 0.0
@@ -184,7 +182,7 @@ def _scatter(zero, memory, group, gains):
             count = size // LANES if turns > 1 else size % LANES
             here, places = points + 4 * k, within + memory.item * k
             some = gains + memory.item * k if gains else 0
-            scatter(zero, here, places, turns, count, turns, turns, width, mesh, some, 1, turns, gained, 0)
+            scatter(zero, here, places, turns, count, turns, width, mesh, some, 1, turns, gained, 0)
         _add_up(zero, mesh, width, end, totals)
         if gains:
             _add_up(zero, gained, width, end, totals[width:])

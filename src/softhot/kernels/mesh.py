@@ -145,7 +145,7 @@ def _weights(code: Code, x: Value) -> Value:
     return found
 
 
-@emitted("iiiiiiiiiiiii")
+@emitted("iiiiiiiiiiii")
 def scatter(
     code: Code,
     kind: Any,
@@ -153,7 +153,6 @@ def scatter(
     within: Value,
     stride: Value,
     count: Value,
-    lanes: Value,
     rows: Value,
     width: Value,
     mesh: Value,
@@ -165,28 +164,34 @@ def scatter(
 ) -> None:
     """Add the weights of the classes to the mesh of their row; with gains, gain times them to what is gained.
 
-    Meshes are a width apart, one or eight; lanes to spare do as the last row does. Rows take turns, since what has been
-    stored can only be loaded some time later.
+    Meshes are a width apart. Rows take turns, since what has been stored can only be loaded some time later. Where
+    weights are to be kept, for `read`, there are eight rows: those to spare do as the last one does.
     """
 
-    def of_all(gaining: bool, turns: int) -> None:
-        with code.loop(code.integer(0), count, 1) as k:
-            for row in range(turns):
-                at = stride * k + row
-                point = code.load(I32, points, at, vector=False).to(I64) + width * row
-                own = _weights(code, code.load(kind, within, at, vector=False))
-                code.store(code.load(kind, mesh, point) + own, mesh, point)
-                if turns > 1:
-                    code.store(own, weights, at << 3)
-                if gaining:
-                    place = code.least(code.integer(row), rows - 1) * by_row + k * by_class
-                    gain = code.splat(code.load(kind, gains, place, vector=False))
-                    code.store(code.load(kind, gained, point) + gain * own, gained, point)
+    def add(k: Value, row: Value, gaining: bool, keeping: bool) -> None:
+        at = stride * k + row
+        point = code.load(I32, points, at, vector=False).to(I64) + width * row
+        own = _weights(code, code.load(kind, within, at, vector=False))
+        code.store(code.load(kind, mesh, point) + own, mesh, point)
+        if keeping:
+            code.store(own, weights, at << 3)
+        if gaining:
+            gain = code.splat(code.load(kind, gains, code.least(row, rows - 1) * by_row + k * by_class, vector=False))
+            code.store(code.load(kind, gained, point) + gain * own, gained, point)
 
-    def of_lanes(turns: int) -> None:
-        code.either(gains.compare("!=", 0), lambda: of_all(True, turns), lambda: of_all(False, turns))
+    def of_all(gaining: bool) -> None:
+        def of_eight() -> None:
+            with code.loop(code.integer(0), count, 1) as k:
+                for row in map(code.integer, range(LANES)):
+                    add(k, row, gaining, keeping=True)
 
-    code.one_or_all(lanes, of_lanes)
+        def of_some() -> None:
+            with code.loop(code.integer(0), count, 1) as k, code.loop(code.integer(0), rows, 1) as row:
+                add(k, row, gaining, keeping=False)
+
+        code.either(weights.compare("!=", 0), of_eight, of_some)
+
+    code.either(gains.compare("!=", 0), lambda: of_all(True), lambda: of_all(False))
 
 
 @emitted("iiiiiiiiiiii")
