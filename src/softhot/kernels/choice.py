@@ -187,10 +187,21 @@ def _in_probabilities(call: Any, moving: Any, gradient: Tensor) -> tuple[Tensor 
     return in_locations if moving[0] else None, in_scale.sum_to_size(scale.shape).to(scale.dtype), None
 
 
-def _spread(probable: Tensor, by_value: Tensor, by_total: Tensor, locations: Tensor | None) -> Tensor:
-    parts = (x.to(probable.dtype)[..., None] for x in (by_total, by_value))
-    gradient = torch.addcmul(next(parts), probable, next(parts))
-    return gradient if locations is None else gradient.masked_fill_(locations == -math.inf, 0.0)
+def _spread(chances: Tensor, by_value: Tensor, by_total: Tensor, impossible: Tensor | None) -> Tensor:
+    """What a class has of the derivatives: that of the total and its chance of that of the value.
+
+    Nothing, if it is impossible: -inf among the locations, where these are given.
+    """
+    cpu = compiled("choice_cpu") if route(chances, by_value, by_total) == "direct" else None
+    if cpu is None or not chances.numel():
+        value, total = (x.to(chances.dtype)[..., None] for x in (by_value, by_total))
+        gradient = torch.addcmul(total, chances, value)
+        return gradient if impossible is None else gradient.masked_fill_(impossible == -math.inf, 0.0)
+    out = torch.empty_like(chances)
+    rows = (x.to(torch.float64).contiguous() for x in (by_value, by_total))
+    locations = None if impossible is None else impossible.detach().contiguous()
+    run(cpu.spread_body(chances.dtype), chances.shape, *rows, chances, locations, out)
+    return out
 
 
 def _survey_reference(

@@ -23,15 +23,15 @@ import torch
 from numba import njit
 
 from softhot.kernels.choice_tables import LAST, STRIDE
-from softhot.kernels.compiled import SUMS, array, bits, job, next_piece, of_dtype
+from softhot.kernels.compiled import FAST, SUMS, array, bits, job, next_piece, of_dtype
 from softhot.kernels.mesh import read, scatter, survey
 from softhot.kernels.nodes import collect, spread, weigh
 from softhot.kernels.parallel import HEADER
 from softhot.kernels.vectors import LANES
 
-__all__ = ["expected_body", "probabilities_backward_body"]
+__all__ = ["expected_body", "probabilities_backward_body", "spread_body"]
 
-_i32, _i64, _f32, _f64 = np.int32, np.int64, np.float32, np.float64
+_i32, _i64, _u64, _f32, _f64 = np.int32, np.int64, np.uint64, np.float32, np.float64
 _SHORT = 128  # classes of rows that come in eights, at most
 _BLOCK = 1024  # classes of a long row whose weights are added up in the table's kind
 _TOP, _TOTAL, _POSSIBLE, _UNLIKE, _ONE, _TWO, _FOUR, _WEIGHT = (LANES * i for i in range(8))  # numbers of a survey
@@ -85,8 +85,10 @@ class _Memory(NamedTuple):
 
 
 class _Group(NamedTuple):
-    """Rows of as many classes, and on how many lanes: one for a long row, otherwise eight, of which those to spare do as
-    the last row does; the last point of their mesh; the first node, and how many count, in eights.
+    """Rows of as many classes; on how many lanes; the last point of their mesh; the first node, and how many count.
+
+    A long row is alone on one lane. Short ones are on eight: those to spare do as the last row does. Nodes come in
+    eights.
     """
 
     rows: int
@@ -496,6 +498,26 @@ def _probabilities_backward_pieces(pointer, zero):
     room[0] = 0  # it lives until here
 
 
+@njit(**FAST)
+def _spread_pieces(pointer, zero):
+    """Arguments: the derivatives in each row's value and total; probabilities; locations; the derivatives in them."""
+    kind, work = type(zero), job(pointer, 5)
+    rows, classes, here = work[2], work[3], work[HEADER:]
+    values, totals = array(here[0], rows, 0.0), array(here[1], rows, 0.0)
+    chances, locations = array(here[2], rows * classes, zero), array(here[3], rows * classes, zero)
+    out, count = array(here[4], rows * classes, zero), _u64(classes)
+    first, last = next_piece(pointer)
+    while first < last:
+        for r in range(first, last):
+            value, total, base = kind(values[r]), kind(totals[r]), _u64(r) * count
+            for k in range(count):
+                out[base + k] = total + value * chances[base + k]
+            if locations.size:
+                for k in range(count):
+                    out[base + k] = kind(0.0) if locations[base + k] == kind(-np.inf) else out[base + k]
+        first, last = next_piece(pointer)
+
+
 def _expected_single(pointer):
     _expected_pieces(pointer, _f32(0))
 
@@ -522,3 +544,17 @@ def _probabilities_backward_double(pointer):
 def probabilities_backward_body(dtype: torch.dtype) -> Any:
     """The derivative of the probabilities along a gradient."""
     return of_dtype(dtype, _probabilities_backward_single, _probabilities_backward_double)
+
+
+def _spread_single(pointer):
+    _spread_pieces(pointer, _f32(0))
+
+
+def _spread_double(pointer):
+    _spread_pieces(pointer, _f64(0))
+
+
+@lru_cache
+def spread_body(dtype: torch.dtype) -> Any:
+    """What the classes have of the derivatives in the numbers of their row."""
+    return of_dtype(dtype, _spread_single, _spread_double)

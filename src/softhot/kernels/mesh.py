@@ -179,19 +179,19 @@ def scatter(
             gain = code.splat(code.load(kind, gains, code.least(row, rows - 1) * by_row + k * by_class, vector=False))
             code.store(code.load(kind, gained, point) + gain * own, gained, point)
 
-    def of_all(gaining: bool) -> None:
-        def of_eight() -> None:
-            with code.loop(code.integer(0), count, 1) as k:
-                for row in map(code.integer, range(LANES)):
-                    add(k, row, gaining, keeping=True)
+    def of_eight(gaining: bool) -> None:
+        with code.loop(code.integer(0), count, 1) as k:
+            for row in map(code.integer, range(LANES)):
+                add(k, row, gaining, keeping=True)
 
-        def of_some() -> None:
-            with code.loop(code.integer(0), count, 1) as k, code.loop(code.integer(0), rows, 1) as row:
-                add(k, row, gaining, keeping=False)
+    def of_some(gaining: bool) -> None:
+        with code.loop(code.integer(0), count, 1) as k, code.loop(code.integer(0), rows, 1) as row:
+            add(k, row, gaining, keeping=False)
 
-        code.either(weights.compare("!=", 0), of_eight, of_some)
+    def of_either(gaining: bool) -> None:
+        code.either(weights.compare("!=", 0), lambda: of_eight(gaining), lambda: of_some(gaining))
 
-    code.either(gains.compare("!=", 0), lambda: of_all(True), lambda: of_all(False))
+    code.either(gains.compare("!=", 0), lambda: of_either(True), lambda: of_either(False))
 
 
 @emitted("iiiiiiiiiiii")
@@ -213,37 +213,35 @@ def read(
 ) -> None:
     """What the classes read from the mesh; with gains, gain times what they read from gained, less that.
 
-    Eight at a time: the same class of eight rows, of which some are valid and the others do as the last of them does,
-    with the meshes a width apart; or, without a width, classes of one row, of which so many are valid in all. Gains and results of the next lane and of
-    the next step are so many elements on. There are points for all lanes.
+    Eight at a time. With the weights that `scatter` kept, the same class of eight rows, with the meshes a width apart,
+    where those to spare do as the last valid one does. Otherwise classes of one row, of which so many are valid. Gains
+    and results of the next lane and of the next step are so many elements on. There are points for all lanes.
     """
+    last = valid - 1
+    rows = [code.least(code.integer(lane), last) * by_lane for lane in range(LANES)]
 
-    rows = [code.least(code.integer(lane), valid - 1) * by_lane for lane in range(LANES)]
-
-    def of_all(gaining: bool, rows_apart: bool) -> None:
+    def of_all(gaining: bool, kept: bool) -> None:
         with code.loop(code.integer(0), steps, 1) as step:
             parts = []
-            for lane in range(LANES):
+            for lane, row in enumerate(rows):
                 at = (step << 3) + lane
                 point = code.load(I32, points, at, vector=False).to(I64) + width * lane
-                values = code.load(kind, mesh, point)
+                found = code.load(kind, mesh, point)
                 if gaining:
-                    place = rows[lane] + step * by_step if rows_apart else code.least(at, valid - 1)
+                    place = row + step * by_step if kept else code.least(at, last)
                     gain = code.splat(code.load(kind, gains, place, vector=False))
-                    values = gain * code.load(kind, gained, point) - values
-                own = (
-                    code.load(kind, weights, at << 3)
-                    if rows_apart
-                    else _weights(code, code.load(kind, within, at, vector=False))
-                )
-                parts.append(own * values)
-            found = sum_each(parts)
-            if rows_apart:
-                code.scatter(found, results, [row + step * by_step for row in rows])
+                    found = gain * code.load(kind, gained, point) - found
+                if kept:
+                    own = code.load(kind, weights, at << 3)
+                else:
+                    own = _weights(code, code.load(kind, within, at, vector=False))
+                parts.append(own * found)
+            if kept:
+                code.scatter(sum_each(parts), results, [row + step * by_step for row in rows])
             else:
-                code.store_part(found, results, step << 3, valid)
+                code.store_part(sum_each(parts), results, step << 3, valid)
 
-    def of_rows(rows_apart: bool) -> None:
-        code.either(gains.compare("!=", 0), lambda: of_all(True, rows_apart), lambda: of_all(False, rows_apart))
+    def of_either(gaining: bool) -> None:
+        code.either(weights.compare("!=", 0), lambda: of_all(gaining, True), lambda: of_all(gaining, False))
 
-    code.either(width.compare("!=", 0), lambda: of_rows(True), lambda: of_rows(False))
+    code.either(gains.compare("!=", 0), lambda: of_either(True), lambda: of_either(False))
