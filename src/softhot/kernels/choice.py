@@ -9,7 +9,9 @@ from __future__ import annotations
 
 # mypy: disable-error-code="untyped-decorator, no-any-return"
 import math
+from collections.abc import Iterator
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -17,7 +19,7 @@ from torch import Tensor
 from softhot.kernels.choice_reference import Choice, grouped
 from softhot.kernels.choice_tables import STRIDE, Form, Tables, tables
 from softhot.kernels.noise import Noise
-from softhot.kernels.parallel import run
+from softhot.kernels.parallel import integers, run
 from softhot.kernels.routes import again, beside, compiled, front, needs_gradient, operator, route
 from softhot.kernels.temper import column
 
@@ -342,14 +344,14 @@ def _survey(
     rows = torch.empty((_numbers(drift), *locations.shape[:-1]), dtype=torch.float64)
     numbers = rows.view(len(rows), -1)
     chances = torch.empty_like(locations, memory_format=torch.contiguous_format) if probable else locations.new_empty(0)
-    for part, table, scales in _parts(locations, scale, noise, drift, "splines"):
+    for part, table in _parts(locations, scale, noise, drift, "splines"):
         m = _rows(locations, part)
         run(
             cpu.expected_body(m.dtype),
             m.shape,
-            *_shared(table, scales),
+            *_shared(table),
             table.drift if drift else None,
-            *(m, None if other is None else _rows(other, part), scales),
+            *(m, None if other is None else _rows(other, part), table.scales),
             *(_rows(chances, part) if probable else None, numbers[:, part], numbers.stride(0)),
         )
     return rows, chances
@@ -370,12 +372,12 @@ def _curve(
         return _curve_reference(locations, scale, noise, gradient, moving)
     out = torch.empty_like(locations, memory_format=torch.contiguous_format)
     in_scale = torch.empty(locations.shape[:-1] if moving else (0,), dtype=torch.float64)
-    for part, table, scales in _parts(locations, scale, noise, form="splines"):
+    for part, table in _parts(locations, scale, noise, form="splines"):
         m = _rows(locations, part)
         run(
             cpu.probabilities_backward_body(m.dtype),
             m.shape,
-            *_shared(table, scales),
+            *_shared(table),
             table.drift if moving else None,
             *(m, _rows(gradient, part), _rows(out, part), in_scale.view(-1)[part] if moving else None),
         )
@@ -390,10 +392,10 @@ def _survey_gpu(
     if gpu is None:
         return _survey_reference(locations, other, scale, noise, probable, moving)
     found = []
-    for part, table, scales in _parts(locations, scale, noise, moving):
+    for part, table in _parts(locations, scale, noise, moving):
         m, o = _rows(locations, part), None if other is None else _rows(other, part)
-        numbers, chances = gpu.survey(m, o, scales, table, probable, moving)
-        _finish(numbers, scales.to(numbers.device))
+        numbers, chances = gpu.survey(m, o, table.scales, table, probable, moving)
+        _finish(numbers, table.scales.to(numbers.device))
         found.append((numbers, chances))
     numbers, chances = (torch.cat(parts) for parts in zip(*found, strict=True))
     rows = numbers.mT[: _numbers(moving)].reshape(-1, *locations.shape[:-1])
@@ -411,7 +413,7 @@ def _curve_gpu(locations: Tensor, scale: Tensor, noise: Noise, gradient: Tensor,
     if gpu is None or moving:  # the kernel has no derivative in the scale
         return _curve_reference(locations, scale, noise, gradient, moving)
     parts = _parts(locations, scale, noise)
-    found = [gpu.curve(_rows(locations, part), scales, table, _rows(gradient, part)) for part, table, scales in parts]
+    found = [gpu.curve(_rows(locations, part), table.scales, table, _rows(gradient, part)) for part, table in parts]
     return torch.cat(found).view(locations.shape), locations.new_empty(0, dtype=torch.float64)
 
 
@@ -432,27 +434,32 @@ def _finish(numbers: Tensor, scales: Tensor) -> None:
     numbers[:, 0] += numbers[:, 1]
 
 
-def _shared(table: Tables, scales: Tensor) -> tuple[float | Tensor, ...]:
-    """The arguments that both kernels begin with."""
-    item, entries = table.exponent.element_size(), table.exponent[0].numel()
-    numbers = (item, table.step, table.start, table.shift, table.length, entries, table.nodes, table.limit, table.room)
-    rows = (table.rates(scales), table.decay, table.rest, table.windows, table.exponent, table.hazard, table.across)
-    return *numbers, len(scales), *rows
+_SHARED: WeakKeyDictionary[Tables, list[int]] = WeakKeyDictionary()
+
+
+def _shared(table: Tables) -> list[int]:
+    """The arguments that both kernels begin with; kept as long as the tables are."""
+    if table not in _SHARED:
+        item, entries = table.exponent.element_size(), table.exponent[0].numel()
+        numbers = (item, table.step, table.start, table.shift, table.length, entries, table.nodes, table.limit)
+        rows = (table.rates, table.decay, table.rest, table.windows, table.exponent, table.hazard, table.across)
+        _SHARED[table] = integers(*numbers, table.room, len(table.scales), *rows)
+    return _SHARED[table]
 
 
 def _rows(x: Tensor, part: slice) -> Tensor:
     return x.detach().contiguous().view(-1, x.shape[-1])[part]
 
 
-def _parts(locations: Tensor, scale: float | Tensor, noise: Noise, moving: bool = False, form: Form = "slices") -> Any:
-    """Rows that share few scales, with their tables and the scales, which are on the CPU."""
-    scale = scale.detach() if isinstance(scale, Tensor) else scale
-    _, flat, (scales, each) = grouped(scale, locations.shape[:-1], torch.device("cpu"))
+def _parts(
+    locations: Tensor, scale: float | Tensor, noise: Noise, moving: bool = False, form: Form = "slices"
+) -> Iterator[tuple[slice, Tables]]:
+    """Rows that share few scales, with their tables."""
+    if not isinstance(scale, Tensor) or scale.numel() == 1:
+        yield slice(None), tables(noise, scale, locations.shape[-1], locations.dtype, moving, form)
+        return
+    _, flat, (scales, each) = grouped(scale.detach(), locations.shape[:-1], torch.device("cpu"))
     for first in range(0, scales, _TABLES):
-        here = flat if not isinstance(flat, Tensor) else flat[first : first + _TABLES]
-        some = torch.tensor([here], dtype=torch.float64) if not isinstance(here, Tensor) else here.contiguous()
-        yield (
-            slice(first * each, (first + len(some)) * each),
-            tables(noise, here, locations.shape[-1], locations.dtype, moving, form),
-            some,
-        )
+        some = flat[first : first + _TABLES].contiguous()  # type: ignore[index]  # a tensor, as the scale is
+        part = slice(first * each, (first + len(some)) * each)
+        yield part, tables(noise, some, locations.shape[-1], locations.dtype, moving, form)

@@ -61,11 +61,13 @@ _SINGLE = _Accuracy(
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Tables:
     """One table for each of a few scales; see `choice_cpu`.
 
     Attributes:
+        scales: those that the tables are of, in float64.
+        rates: for each, how many points of a table lie in a unit of the locations.
         step: between nodes, in units of the wider noise.
         start: the first node.
         shift: of the phases between two nodes, as a power of two.
@@ -80,6 +82,8 @@ class Tables:
         across: of splines the hazard once more, with points one after another instead of phases.
     """
 
+    scales: Tensor
+    rates: Tensor
     step: float
     start: float
     shift: int
@@ -94,10 +98,6 @@ class Tables:
     hazard: Tensor
     drift: Tensor
     across: Tensor
-
-    def rates(self, scales: Tensor) -> Tensor:
-        """How many points of a table lie in a unit of the locations."""
-        return (1 << self.shift) / (self.step * scales.clamp_min(1.0))
 
 
 def tables(
@@ -171,7 +171,8 @@ def _tables(noise: Noise, scale: Tensor, room: int, dtype: torch.dtype, moving: 
     a, d, b, across = (part.to(dtype).contiguous() for part in (a, d, b, across))
     point = step / (1 << shift)
     limit, decay = limit / point, rates * point
-    return Tables(step, start, shift, length, nodes, limit, room, decay, rest, windows, a, d, b, across)
+    rates = 1 / (point * scale.clamp_min(1.0))
+    return Tables(scale, rates, step, start, shift, length, nodes, limit, room, decay, rest, windows, a, d, b, across)
 
 
 def _splines(

@@ -19,7 +19,7 @@ import torch
 
 from softhot.kernels.routes import compiled
 
-__all__ = ["HEADER", "run"]
+__all__ = ["HEADER", "integers", "run"]
 
 HEADER = 4  # of a job: the next piece, the number of pieces, of rows, of classes
 _GRAIN = 15_000  # elements of a piece, at least
@@ -30,17 +30,14 @@ _Start = Callable[[int, Any, int, int], None]
 def run(body: Any, shape: torch.Size, *arguments: Any) -> None:
     """Call a compiled body on the rows of a tensor of this shape, from as many threads as have work.
 
-    A body takes pieces until none is left; with one piece, that is a plain call. Arguments come to it as integers of 64
-    bits: an integer itself, the bits of a float, and the address of a contiguous tensor, which is 0 for None.
+    A body takes pieces until none is left; with one piece, that is a plain call. Arguments come to it as `integers`.
     """
     work, classes = shape.numel(), shape[-1] if shape else 1
     if not work:
         return
     rows, threads = work // classes, torch.get_num_threads()
     pieces = max(1, min(rows, work // _GRAIN, 4 * threads)) if threads > 1 else 1
-    numbers = [
-        0 if x is None else x if type(x) is int else _bits(x) if type(x) is float else x.data_ptr() for x in arguments
-    ]
+    numbers = integers(*arguments)
     if pieces == 1:
         _alone()(body.address, (0, 1, rows, classes, *numbers))
         return
@@ -51,6 +48,13 @@ def run(body: Any, shape: torch.Size, *arguments: Any) -> None:
     else:
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(body.ctypes, [job] * threads))
+
+
+def integers(*arguments: Any) -> list[int]:
+    """Of 64 bits: an integer itself, the bits of a float, the address of a contiguous tensor; 0 for None."""
+    return [
+        0 if x is None else x if type(x) is int else _bits(x) if type(x) is float else x.data_ptr() for x in arguments
+    ]
 
 
 def _bits(x: float) -> int:
