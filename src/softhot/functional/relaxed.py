@@ -16,6 +16,7 @@ References:
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import torch
 from jaxtyping import Float
@@ -178,6 +179,9 @@ def _log_gamma(count: Tensor | float) -> Tensor | float:
 
 
 def _digamma(count: Tensor | float) -> Tensor | float:
-    if isinstance(count, Tensor):
-        return torch.digamma(count)
-    return torch.digamma(torch.tensor(count, dtype=torch.float64)).item()
+    return torch.digamma(count) if isinstance(count, Tensor) else _digamma_of(count)
+
+
+@lru_cache
+def _digamma_of(count: float) -> float:
+    return torch.digamma(torch.tensor(count, dtype=torch.float64, device="cpu")).item()
