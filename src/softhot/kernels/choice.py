@@ -155,12 +155,12 @@ def _in_expected(
     impossible = None if full else locations
     in_other = in_locations = in_scale = None
     if other is None:
-        in_locations = _spread(chances, by_value, by_total, impossible)
+        in_locations = _expected_backward(chances, by_value, by_total, impossible)
     else:
         if moving[1]:
-            in_other = _spread(chances, by_value, by_total, impossible)
+            in_other = _expected_backward(chances, by_value, by_total, impossible)
         if moving[0]:
-            in_locations = _spread(chances, -scale * by_value, -scale * by_total, impossible)
+            in_locations = _expected_backward(chances, -scale * by_value, -scale * by_total, impossible)
     if moving[2]:
         value, _, _, _, drift, mean, own, sum_ = rows
         s = scale.to(torch.float64)
@@ -189,7 +189,7 @@ def _in_probabilities(call: Any, moving: Any, gradient: Tensor) -> tuple[Tensor 
     return in_locations if moving[0] else None, in_scale.sum_to_size(scale.shape).to(scale.dtype), None
 
 
-def _spread(chances: Tensor, by_value: Tensor, by_total: Tensor, impossible: Tensor | None) -> Tensor:
+def _expected_backward(chances: Tensor, by_value: Tensor, by_total: Tensor, impossible: Tensor | None) -> Tensor:
     """What a class has of the derivatives: that of the total and its chance of that of the value.
 
     Nothing, if it is impossible: -inf among the locations, where these are given.
@@ -202,7 +202,7 @@ def _spread(chances: Tensor, by_value: Tensor, by_total: Tensor, impossible: Ten
     out = torch.empty_like(chances)
     rows = (x.to(torch.float64).contiguous() for x in (by_value, by_total))
     locations = None if impossible is None else impossible.detach().contiguous()
-    run(cpu.spread_body(chances.dtype), chances.shape, *rows, chances, locations, out)
+    run(cpu.expected_backward_body(chances.dtype), chances.shape, *rows, chances, locations, out)
     return out
 
 

@@ -29,7 +29,7 @@ from softhot.kernels.nodes import collect, spread, weigh
 from softhot.kernels.parallel import HEADER
 from softhot.kernels.vectors import LANES
 
-__all__ = ["expected_body", "probabilities_backward_body", "spread_body"]
+__all__ = ["expected_backward_body", "expected_body", "probabilities_backward_body"]
 
 _i32, _i64, _u64, _f32, _f64 = np.int32, np.int64, np.uint64, np.float32, np.float64
 _SHORT = 128  # classes of rows that come in eights, at most
@@ -60,7 +60,7 @@ class _Memory(NamedTuple):
     """What a thread works in: the size of a number, the width of a mesh, and addresses.
 
     First what a survey leaves of a group, and what is lost; then its mesh and its nodes, with as much for a second sum
-    over them, and for both of another table.
+    over them, and for both of another table; last the weights of the classes of short rows.
     """
 
     item: int
@@ -499,8 +499,11 @@ def _probabilities_backward_pieces(pointer, zero):
 
 
 @njit(**FAST)
-def _spread_pieces(pointer, zero):
-    """Arguments: the derivatives in each row's value and total; probabilities; locations; the derivatives in them."""
+def _expected_backward_pieces(pointer, zero):
+    """Arguments: the derivatives in each row's maximum and sum; probabilities; locations; the derivatives in them.
+
+    Locations are needed where some are -inf, in which there is no derivative.
+    """
     kind, work = type(zero), job(pointer, 5)
     rows, classes, here = work[2], work[3], work[HEADER:]
     values, totals = array(here[0], rows, 0.0), array(here[1], rows, 0.0)
@@ -532,6 +535,20 @@ def expected_body(dtype: torch.dtype) -> Any:
     return of_dtype(dtype, _expected_single, _expected_double)
 
 
+def _expected_backward_single(pointer):
+    _expected_backward_pieces(pointer, _f32(0))
+
+
+def _expected_backward_double(pointer):
+    _expected_backward_pieces(pointer, _f64(0))
+
+
+@lru_cache
+def expected_backward_body(dtype: torch.dtype) -> Any:
+    """The derivatives in the locations, of those in the expected maximum and in the sum of the locations."""
+    return of_dtype(dtype, _expected_backward_single, _expected_backward_double)
+
+
 def _probabilities_backward_single(pointer):
     _probabilities_backward_pieces(pointer, _f32(0))
 
@@ -544,17 +561,3 @@ def _probabilities_backward_double(pointer):
 def probabilities_backward_body(dtype: torch.dtype) -> Any:
     """The derivative of the probabilities along a gradient."""
     return of_dtype(dtype, _probabilities_backward_single, _probabilities_backward_double)
-
-
-def _spread_single(pointer):
-    _spread_pieces(pointer, _f32(0))
-
-
-def _spread_double(pointer):
-    _spread_pieces(pointer, _f64(0))
-
-
-@lru_cache
-def spread_body(dtype: torch.dtype) -> Any:
-    """What the classes have of the derivatives in the numbers of their row."""
-    return of_dtype(dtype, _spread_single, _spread_double)
