@@ -23,6 +23,7 @@ from softhot.distributions import (
     kl_divergence,
     location_scale,
 )
+from softhot.kernels.streams import Streams
 from softhot.testing import assert_mean
 from tests.integrands import cubic, seeded
 
@@ -200,6 +201,25 @@ def test_stratified_draws_are_as_even_as_the_weights_allow() -> None:
     weights = torch.tensor([0.5, 0.3, 0.0, 0.2, 0.0]).log()
     q = MixtureOfDiscreteFlows(bases.enumerated(5, (5,)), Shift(torch.zeros(5, 1, 5)), weights)
     assert q.sample((10,), stratified=True, generator=seeded()).sum(0).flatten().tolist() == [5, 3, 0, 2, 0]
+
+
+def test_stratified_draws_of_mapped_runs_are_those_of_each_alone() -> None:
+    q = mixture("location-scale", "dirichlet", UNEVEN)
+
+    def draw(own: torch.Generator) -> Tensor:
+        return q.sample((6,), stratified=True, generator=own)
+
+    runs = torch.func.vmap(lambda run: draw(Streams([seeded(0), seeded(1)], run)), randomness="same")(torch.arange(2))
+    for run, z in enumerate(runs):
+        assert torch.equal(z, draw(seeded(run)))
+
+
+def test_flows_made_in_inference_mode_learn_later_outside() -> None:
+    logits = torch.zeros(2, 7, requires_grad=True)  # of as many classes as no other test has
+    with torch.inference_mode():
+        Shift(torch.zeros(2, 7))(torch.eye(7)[:2])
+    Shift(logits)(torch.eye(7)[:2]).square().sum().backward()
+    assert logits.grad is not None
 
 
 def test_entropy_of_deltas_is_bounded_and_that_of_the_product_is_not() -> None:

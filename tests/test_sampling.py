@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -320,6 +321,16 @@ def test_extremes() -> None:
 
 
 # ---- samples that know their logarithm
+
+
+def test_a_thread_that_draws_first_in_inference_mode_draws_later_outside() -> None:
+    def draw() -> Tensor:
+        with torch.inference_mode():
+            gumbel_softmax(torch.zeros(3))
+        return gumbel_softmax(torch.zeros(3))
+
+    with ThreadPoolExecutor(1) as thread:
+        assert thread.submit(draw).result().isfinite().all()
 
 
 def test_logarithms_of_samples() -> None:

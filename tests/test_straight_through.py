@@ -36,6 +36,13 @@ LOGITS = torch.tensor([[0.3, -0.5, 0.9], [-0.2, 1.1, 0.0]], dtype=torch.float64)
 DRAWS = 20_000
 
 
+@pytest.mark.usefixtures("unchecked")
+def test_a_sample_of_other_logits_is_refused() -> None:
+    for shape in ((3,), (4, 2, 3)):
+        with pytest.raises(ValueError, match=r"is no sample of logits of shape \(2, 3\)"):
+            with_conditional_gradient(torch.zeros(shape), LOGITS)
+
+
 def normal(*shape: int, dtype: torch.dtype = torch.float64, seed: int = 0) -> Tensor:
     return torch.randn(shape, dtype=torch.float64, generator=seeded(seed)).to(dtype)
 

@@ -18,6 +18,7 @@ def test_log_likelihood_is_that_of_independent_bernoullis():
     z = torch.rand(7, 2, 3, 4)
     expected = Independent(Bernoulli(logits=vae.decode(z)), 1).log_prob(x)
     torch.testing.assert_close(vae.log_likelihood(x)(z), expected)
+    assert torch.equal(vae.log_likelihood(x)(z[0].expand(7, 2, 3, 4)), vae.log_likelihood(x)(z[0]).expand(7, 2))
 
 
 def test_grey_pixels_are_refused_unless_asked_for_by_name():

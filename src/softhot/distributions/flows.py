@@ -27,7 +27,6 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any, ClassVar
 
 import torch
@@ -39,6 +38,7 @@ from torch.nn.functional import one_hot
 
 from softhot.functional.check import positive, wide
 from softhot.functional.sampling import with_gradient_of
+from softhot.kernels.constants import kept
 from softhot.kernels.routes import unseen
 
 __all__ = ["Flow", "Scale", "Shift", "location_scale", "one_hots", "separable", "sizes"]
@@ -245,7 +245,7 @@ def _within(moved: Tensor, size: Tensor, stay: Tensor) -> Tensor:
     return torch.where(stay < size, moved % size, stay)
 
 
-@lru_cache(maxsize=64)
+@kept(64)
 def _tables(kind: type[_Chosen], own: tuple[int, ...], classes: int) -> tuple[Tensor, Tensor, Tensor]:
     """Which choices there are, and of the flow and its inverse the 0 or 1 of (class, choice) to class: (N, K K, K)."""
     allowed, there, back = kind.table(torch.tensor(own), torch.arange(classes))

@@ -37,6 +37,7 @@ from softhot.functional.check import wide
 from softhot.functional.mass import log_mass
 from softhot.functional.sampling import one_hot_sample, with_gradient_of
 from softhot.kernels.routes import unseen
+from softhot.kernels.streams import drawn
 
 __all__ = ["MixtureOfDiscreteFlows"]
 
@@ -293,11 +294,15 @@ class MixtureOfDiscreteFlows(Distribution):
         """Systematic draws of the components, in a random order."""
         edges = self.mixture_logits.detach().double().exp().cumsum(-1)
         edges = edges / edges[..., -1:]
-        options: dict[str, Any] = {"dtype": torch.float64, "device": edges.device, "generator": generator}
-        start = torch.rand(*self.batch_shape, 1, **options)
+
+        def uniform(*shape: int) -> Tensor:
+            options: dict[str, Any] = {"dtype": torch.float64, "device": edges.device}
+            return drawn(lambda own: torch.rand(shape, generator=own, **options), generator)
+
+        start = uniform(*self.batch_shape, 1)
         place = ((torch.arange(draws, device=edges.device) + start) / max(draws, 1)).clamp(max=1 - 2**-53)
         found = torch.searchsorted(edges.contiguous(), place, right=True)
-        mixed = found.gather(-1, torch.rand(found.shape, **options).argsort(-1))
+        mixed = found.gather(-1, uniform(*found.shape).argsort(-1))
         return one_hot(mixed.movedim(-1, 0), self.components)
 
     def _draw(self, chosen: Tensor, shape: torch.Size, generator: torch.Generator | None) -> Tensor:

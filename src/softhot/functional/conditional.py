@@ -37,7 +37,7 @@ def with_conditional_gradient(
         generator: the source of randomness; torch's default generator if not given.
 
     Raises:
-        ValueError: If the temperature is not positive, or there is no draw.
+        ValueError: If the temperature is not positive, z is not as large as the logits, or there is no draw.
 
     Example:
         >>> import torch, softhot
@@ -52,6 +52,11 @@ def with_conditional_gradient(
     rate = 1 / positive("temperature", temperature, torch.Size())
     counted("draws", draws, 1, "leaves nothing to average")
     known = wide(logits)
+    if z.shape != logits.shape:
+        raise ValueError(
+            f"z of shape {tuple(z.shape)} is no sample of logits of shape {tuple(logits.shape)}; use as large ones, as "
+            "logits.expand_as(z) is for several samples."
+        )
     ratios = known.detach().softmax(-1).reciprocal().masked_fill(z > 0, 0.0)
     sample = with_mean_jacobian(z.to(known.dtype), known, ratios, new_seed(logits.device, generator), rate, draws)
     return sample.to(logits.dtype)

@@ -214,11 +214,11 @@ def _survey_reference(
     value, count = choice.expected_max(), possible.sum(-1).to(torch.float64)
     value = value if alike is None else torch.where(alike, value, math.inf)
     p = choice.probabilities() if probable else m.new_empty(0)
-    nothing, slopes = torch.zeros_like(value), []
+    slopes = []
     if moving:
         own = locations.to(torch.float64).masked_fill(~possible, 0.0)
         slopes = [choice.drift(), (p * finite).sum(-1), (p * own).sum(-1), own.sum(-1)]
-    return torch.stack([value, nothing, finite.sum(-1), count, *slopes]), p.to(locations.dtype)
+    return torch.stack([value, m.amax(-1), finite.sum(-1), count, *slopes]), p.to(locations.dtype)
 
 
 def _curve_reference(

@@ -261,9 +261,9 @@ def _collect(zero, memory, table, group, factors, mesh):
 
 @njit(**SUMS)
 def _expected(zero, memory, table, group, locations, probabilities, drift, results, first, stride):
-    """Fill the results of each row, from the first on, a stride apart: the expected maximum; what of it is beyond the
-    largest location, in units of the wider noise; sum; count; the derivative of the second in the scale, locations
-    fixed; the mean of the locations, and of m, and the sum of m.
+    """Fill the results of each row, from the first on, a stride apart: the expected maximum; the largest location; sum;
+    count; the derivative in the scale, locations fixed, of what of the first is beyond the second, in units of the
+    wider noise; the mean of the locations, and of m, and the sum of m.
     """
     kind, classes, numbers = type(zero), group.classes, array(memory.numbers, LANES * LANES, 0.0)
     wider, beyond = _f64(_i64(1) << table.shift) / (table.step * table.rate), 0.0
@@ -283,8 +283,9 @@ def _expected(zero, memory, table, group, locations, probabilities, drift, resul
     )
     for r in range(group.rows):
         here = first + r
-        results[stride + here] = beyond + table.step * (_f64(begins[r] + counts[r]) - lost[r])
-        results[here] = numbers[_TOP + r] + wider * results[stride + here]
+        top, nodes = numbers[_TOP + r], _f64(begins[r] + counts[r])
+        results[here] = top + wider * (beyond + table.step * (nodes - lost[r]))
+        results[stride + here] = top
         results[2 * stride + here], results[3 * stride + here] = numbers[_TOTAL + r], numbers[_POSSIBLE + r]
         for j in range(4, STRIDE if drift else 4):
             results[j * stride + here] = 0.0
@@ -292,9 +293,9 @@ def _expected(zero, memory, table, group, locations, probabilities, drift, resul
         here = first + r
         if _integrable(numbers, r):
             if probabilities and (drift or numbers[_POSSIBLE + r] == 1.0):
-                _slopes(zero, memory, table, group, r, locations, probabilities, drift, results, here, stride)
+                _slopes(zero, memory, group, r, locations, probabilities, drift, results, here, stride)
             continue
-        results[here], results[stride + here], chance = numbers[_TOP + r], 0.0, np.nan
+        results[here], chance = numbers[_TOP + r], np.nan
         if numbers[_UNLIKE + r] > 0:
             results[here], results[3 * stride + here] = np.inf, max(numbers[_POSSIBLE + r], 1.0)
             chance = 1.0 / results[3 * stride + here]
@@ -303,7 +304,7 @@ def _expected(zero, memory, table, group, locations, probabilities, drift, resul
 
 
 @njit(**SUMS)
-def _slopes(zero, memory, table, group, r, locations, probabilities, drift, results, here, stride):
+def _slopes(zero, memory, group, r, locations, probabilities, drift, results, here, stride):
     """The last results of a row, and its chances where only one class is possible."""
     kind, classes, nodes = type(zero), group.classes, group.nodes
     step, at = (LANES, r) if group.lanes > 1 else (1, 0)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -66,7 +67,8 @@ class Choice:
         self.points = math.ceil((accuracy.tail + math.log(max(classes, 1))) / mesh) + self.taps
         before = accuracy.taps // 2 - 1  # mesh points beyond the largest location
         grid = Grid(-left - before * mesh, mesh / across, (nodes - 1) * along + (self.points - 1) * across + 1)
-        self.table: Table = tabulate(noise, flat, grid, locations.device)
+        self.tabulate = partial(tabulate, noise, flat, grid, locations.device)
+        self.table: Table = self.tabulate()
         self.nodes = -left + self.step * torch.arange(nodes, dtype=torch.float64, device=locations.device)
 
         self.rows = rows
@@ -93,7 +95,7 @@ class Choice:
         return self._from_mesh(self.table.hazard, self.product)
 
     def slopes(self) -> Tensor:
-        return -self._from_mesh(self.table.slope, self.product) / column(self.wide)
+        return -self._from_mesh(self.tabulate(sloped=True).slope, self.product) / column(self.wide)
 
     def drift(self) -> Tensor:
         """The derivative of the expected maximum in the scale, in units of the wider noise as the locations are."""

@@ -179,7 +179,10 @@ def _survey_rows(
     CLASSES: constexpr,
     NODES: constexpr,
 ):
-    """The numbers of a row, as `choice_cpu` has them, of which the last three are those of a piece; and its chances."""
+    """The numbers of a row, as `choice_cpu` has them but for the first, and its chances.
+
+    The first is what of the expected maximum is beyond the largest location. The last three are those of a piece.
+    """
     kind: constexpr = exponent.dtype.element_ty
     row, t = tl.program_id(0).to(tl.int64), tl.program_id(0) // each
     begin, end, piece = _piece(classes, PIECE)
@@ -298,7 +301,9 @@ def _curve_rows(
 def survey(
     m: Tensor, other: Tensor | None, scales: Tensor, table: Tables, probable: bool, moving: bool
 ) -> tuple[Tensor, Tensor]:
-    """The numbers of each row as `choice_cpu` fills them, with the last four if moving, and if wanted its chances."""
+    """The numbers of each row, the first of which is what of the expected maximum is beyond the largest location, in
+    units of the wider noise, and the others as in `choice_cpu`, the last four of a moving scale; if wanted its chances.
+    """
     chances = torch.empty_like(m) if probable else m.new_empty(0)
     if not m.numel():
         return m.new_zeros((len(m), STRIDE), dtype=torch.float64), chances

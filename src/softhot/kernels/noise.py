@@ -37,7 +37,7 @@ _ROWS = 32  # temperatures tabulated at once: bounds the working memory
 
 
 class Table(NamedTuple):
-    """A, D, R and B of the module's docstring; each of shape (temperatures, grid points)."""
+    """A, D, R and B of the module's docstring; each of shape (temperatures, grid points), but R if not asked for."""
 
     exponent: Tensor
     hazard: Tensor
@@ -134,7 +134,7 @@ _SWAPPED: dict[Noise, tuple[_Base, _Base]] = {  # (wide, narrow) when the second
 }
 
 
-def tabulate(noise: Noise, scale: float | Tensor, grid: Grid, device: torch.device) -> Table:
+def tabulate(noise: Noise, scale: float | Tensor, grid: Grid, device: torch.device, *, sloped: bool = False) -> Table:
     """Tables of the noise Gumbel + scale * noise, divided by max(1, scale): one row per element of `scale`.
 
     Differentiable in `scale`. A scale given as a number is tabulated once and kept.
@@ -142,31 +142,31 @@ def tabulate(noise: Noise, scale: float | Tensor, grid: Grid, device: torch.devi
     if isinstance(scale, Tensor) and constant(scale):
         scale = scale.item()
     if not isinstance(scale, Tensor):
-        return Table(*(part.to(device) for part in _tabulate_number(noise, float(scale), grid)))
+        return Table(*(part.to(device) for part in _tabulate_number(noise, float(scale), grid, sloped)))
     scale = scale.to(device, torch.float64)
     # forward mode keeps nothing for a backward pass, and torch 2.6 does not take it through a checkpoint
     part = _tabulate if forward() else partial(checkpoint, _tabulate, use_reentrant=False)
-    rows = [part(noise, some, grid) for some in scale.split(_ROWS)]
+    rows = [part(noise, some, grid, sloped) for some in scale.split(_ROWS)]
     return Table(*(torch.cat(parts) for parts in zip(*rows, strict=True)))
 
 
 @kept(256)
-def _tabulate_number(noise: Noise, scale: float, grid: Grid) -> Table:
-    return _tabulate(noise, torch.tensor([scale], dtype=torch.float64), grid)
+def _tabulate_number(noise: Noise, scale: float, grid: Grid, sloped: bool) -> Table:
+    return _tabulate(noise, torch.tensor([scale], dtype=torch.float64), grid, sloped)
 
 
-def _tabulate(noise: Noise, scale: Tensor, grid: Grid) -> Table:
+def _tabulate(noise: Noise, scale: Tensor, grid: Grid, sloped: bool) -> Table:
     swapped = scale > 1
     narrow = torch.where(swapped, 1 / scale, scale)
-    plain = _mixture(_Gumbel, _OTHER[noise], narrow, grid)
+    plain = _mixture(_Gumbel, _OTHER[noise], narrow, grid, sloped)
     if not torch.compiler.is_compiling() and not swapped.any():
         return plain
-    reverse = plain if noise == "gumbel" else _mixture(*_SWAPPED[noise], narrow, grid)
+    reverse = plain if noise == "gumbel" else _mixture(*_SWAPPED[noise], narrow, grid, sloped)
     reverse = reverse._replace(drift=-(narrow[:, None] ** 2) * reverse.drift)
     return Table(*(torch.where(swapped[:, None], b, a) for a, b in zip(plain, reverse, strict=True)))
 
 
-def _mixture(wide: _Base, narrow: _Base, width: Tensor, grid: Grid) -> Table:
+def _mixture(wide: _Base, narrow: _Base, width: Tensor, grid: Grid, sloped: bool) -> Table:
     x = grid.start + grid.step * torch.arange(grid.points, dtype=torch.float64, device=width.device)
     low, high = narrow.range(grid.tail)
     y = torch.arange(low, high, _STEP, dtype=torch.float64, device=width.device)
@@ -178,4 +178,5 @@ def _mixture(wide: _Base, narrow: _Base, width: Tensor, grid: Grid) -> Table:
     sf = torch.exp(log_weight + wide.log_sf(z[:, split:])).sum(-1)
     exponent = torch.cat([-log_cdf, -torch.log1p(-sf)], -1)
     density = torch.exp(log_weight + wide.log_pdf(z) + exponent[..., None])
-    return Table(exponent, density.sum(-1), (density * wide.score(z)).sum(-1), (density * y).sum(-1))
+    slope = (density * wide.score(z)).sum(-1) if sloped else exponent.new_empty(len(exponent), 0)
+    return Table(exponent, density.sum(-1), slope, (density * y).sum(-1))

@@ -29,19 +29,16 @@ def new_seed(device: torch.device, generator: torch.Generator | None) -> Tensor:
     return drawn(lambda own: torch.randint(END, (), device=device, generator=own), generator)
 
 
-class _Kept(threading.local):
-    """A seed of each thread."""
-
-    def __init__(self) -> None:
-        self.seed = torch.zeros((), dtype=torch.int64, device="cpu")
-
-
-_KEPT = _Kept()
+_KEPT = threading.local()  # a seed of each thread
 
 
 def passing_seed(generator: torch.Generator | None) -> Tensor:
     """The same seed on the CPU, until the thread's next: for a kernel that needs it no more when it returns."""
-    return _KEPT.seed.random_(END, generator=generator)
+    if not hasattr(_KEPT, "seed"):
+        with torch.inference_mode(False):  # it is changed in place, in that mode and outside
+            _KEPT.seed = torch.zeros((), dtype=torch.int64, device="cpu")
+    seed: Tensor = _KEPT.seed
+    return seed.random_(END, generator=generator)
 
 
 def exponential(seeds: Tensor, count: int, first: int = 0) -> Tensor:

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from softhot.estimators import Integrand
 from softhot.kernels import bernoulli
-from softhot.kernels.routes import unseen
+from softhot.kernels.routes import broadcast, unseen
 
 __all__ = ["CategoricalVAE"]
 
@@ -106,7 +106,8 @@ class CategoricalVAE(nn.Module):
             )
 
         def function(z: Tensor) -> Tensor:
-            return bernoulli.log_likelihood(x, self._decode_once(z))
+            found = bernoulli.log_likelihood(x, self._decode_once(z))
+            return found.expand(broadcast(found.shape, z.shape[:-2]) or found.shape)
 
         return function
 
