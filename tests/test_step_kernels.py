@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -18,6 +20,7 @@ from torch.autograd import gradcheck, gradgradcheck
 from torch.func import grad, jvp, vmap
 from torch.testing import assert_close
 
+import softhot
 from softhot.kernels.bernoulli import binary, log_likelihood, log_likelihood_reference
 from softhot.kernels.divergence import divergence, divergence_reference
 
@@ -186,3 +189,17 @@ sys.stdout.buffer.write(logits.grad.numpy().tobytes())
     )
     assert len(loading) == 4 * 100 * 30 * 10
     assert compiling == loading
+
+
+def test_a_kernel_is_compiled_again_when_what_it_calls_has_changed(tmp_path):
+    package = Path(softhot.__file__).parent
+    shutil.copytree(package, tmp_path / "softhot", ignore=shutil.ignore_patterns("__pycache__"))
+    script = "import torch; from softhot.kernels import bernoulli; print(bernoulli.binary(torch.tensor([[0.5]])))"
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "NUMBA_CACHE_DIR": str(tmp_path / "kept")}
+    for kept in (1, 1, 2):
+        if kept == 2:
+            with (tmp_path / "softhot" / "kernels" / "compiled.py").open("a") as file:
+                file.write("# changed\n")
+        told = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, check=True)
+        assert told.stdout == b"False\n"
+        assert len(list((tmp_path / "kept").rglob("bernoulli_cpu._grey_single*.nbi"))) == kept

@@ -1,7 +1,8 @@
 """What the compiled kernels share: tensors by address, pieces of a job, and logarithms and exponentials that vectorise.
 
-Numba compiles a kernel for the processor at hand when it is first used, and keeps the result beside the source. To be
-vectorised, loops run over slices or unsigned offsets: Numba lets signed ones be negative, to count from the end.
+Numba compiles a kernel for the processor at hand when it is first used, and keeps the result beside the source. Its
+name tells the sources of all kernels: Numba itself looks whether a kernel's own file has changed, not what it calls.
+To be vectorised, loops run over slices or unsigned offsets: Numba lets signed ones be negative, to count from the end.
 
 All that a body calls is inlined in it. A function of its own is optimised twice, alone and within what calls it, and
 may be rounded in two ways: one that a process runs which has just compiled it, and one that the cache holds.
@@ -9,6 +10,9 @@ may be rounded in two ways: one that a process runs which has just compiled it, 
 
 from __future__ import annotations
 
+import hashlib
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -127,7 +131,17 @@ def of_dtype(dtype: torch.dtype, single: Any, double: Any) -> Any:
     """The compiled one of two functions of a job, for `parallel.run`."""
     if dtype not in FULL:  # whose memory would be taken for that of another
         raise TypeError(f"kernels compute in float32 and float64, not {dtype}; use x.float().")
-    return cfunc(SIGNATURE, cache=True)(double if dtype == torch.float64 else single)
+    function = double if dtype == torch.float64 else single
+    function.__qualname__ = f"{function.__name__}_{_sources()}"
+    return cfunc(SIGNATURE, cache=True)(function)
+
+
+@lru_cache
+def _sources() -> str:
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def split(x): ...
