@@ -229,8 +229,10 @@ class TestCheckpoint:
             checkpoint.restore(run, path)
 
 
-def test_annealing_ends_where_it_was_asked_to(images):
-    run = Run(dataclasses.replace(SMALL, epochs=1, final_temperature=0.3), images)
+@pytest.mark.parametrize("batch_size", [100, 10_000])
+def test_annealing_ends_where_it_was_asked_to(images, batch_size):
+    """In a run of one step too."""
+    run = Run(dataclasses.replace(SMALL, epochs=1, final_temperature=0.3, batch_size=batch_size), images)
     assert run.train_epoch().temperature == pytest.approx(0.3)
     assert run.temperature == pytest.approx(0.3)
 
