@@ -404,6 +404,13 @@ def test_a_terminal_has_a_bar_for_the_study_and_one_for_each_run_in_training():
     assert "1/2" in console.export_text()
 
 
+def test_a_bar_follows_what_is_expected_of_a_run_that_seconds_end():
+    with watching.watching(Console(file=io.StringIO(), force_terminal=True), 1) as watcher:
+        for step, steps, total in ((0, 0, None), (50, 90, 90), (60, 80, 80)):
+            watcher.step(dataclasses.replace(PROGRESS, step=step, steps=steps))
+            assert [(bar.completed, bar.total) for bar in watcher.bars.tasks[1:]] == [(step, total)]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
