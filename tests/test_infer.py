@@ -215,6 +215,13 @@ def test_infer_prints_the_same_for_a_program(capsys: pytest.CaptureFixture[str],
     assert [one["method"] for one in found["posteriors"]] == ["mean-field", "mdnf", "exact"]
 
 
+def test_a_state_that_reads_like_a_path_makes_no_folders(tmp_path: Path) -> None:
+    assert main(["infer", "house.bif", "--evidence", "Calls=n/a", "--method", "exact", *COMMAND[5:]]) == 0
+    (folder,) = (tmp_path / "results").iterdir()
+    assert folder.name == "infer-house-Calls=n%2Fa"
+    assert (folder / "posteriors.json").exists()
+
+
 REFUSED: list[tuple[list[str], str]] = [
     (["house.bif", "--evidence", "Gaurd=awake"], "unknown variable 'Gaurd'; did you mean 'Guard'"),
     (["house.bif", "--evidence", "Guard=awaken"], "unknown state of 'Guard' 'awaken'; did you mean 'awake'"),
