@@ -1,7 +1,8 @@
 """Estimators: a training step of a categorical VAE with each, and a gradient beside other packages' that have it too.
 
 The step is that of the VAE 784-512-256-(30 x 10)-256-512-784 with a batch of 100, from zeroed gradients to Adam's
-update; of every estimator that evaluates f at most twelve times. A package's gradient is checked before it is timed.
+update, and to that of what the estimator learns; of every estimator that evaluates f at most twelve times. A package's
+gradient is checked before it is timed.
 Run: python -m benchmarks.estimators
 """
 
@@ -11,7 +12,6 @@ import statistics
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,7 +22,9 @@ from benchmarks.estimator_peers import PEERS, Library, ours, quadratic, wrong
 from benchmarks.settings import RESULTS, Device, Out, Quick, Settings, Threads, console, launch
 from benchmarks.timing import OURS, Call, Row, plain, quartiles, shorten
 from softhot.estimators import ESTIMATORS, Estimator, GumbelRao
+from softhot.lab.config import Config
 from softhot.lab.files import write_csv
+from softhot.lab.training.learner import Learner
 from softhot.problems.vae import CategoricalVAE
 
 __all__ = ["BASE", "MOST", "main"]
@@ -70,7 +72,10 @@ def main(quick: Quick = False, threads: Threads = None, device: Device = "cpu", 
 def _chosen() -> dict[str, Estimator]:
     """Estimators by name, with their defaults, where that is not too much work."""
     kinds = {name: kind for name, kind in ESTIMATORS.items() if not kind.mixture}  # of whose q the model is not
-    made = {name: GumbelRao(draws=100) if kind is GumbelRao else kind() for name, kind in kinds.items()}
+    made = {
+        name: GumbelRao(draws=100) if kind is GumbelRao else kind.of_size(LATENTS, CLASSES)
+        for name, kind in kinds.items()
+    }
     return {
         name: each
         for name, each in made.items()
@@ -86,14 +91,15 @@ def steps(made: Mapping[str, Estimator], hidden: tuple[int, ...], batch: int, de
 
 def _step(estimator: Estimator, hidden: tuple[int, ...], x: Tensor) -> Call:
     model = CategoricalVAE(784, LATENTS, CLASSES, hidden).to(x.device)
-    parts: list[Any] = [estimator] if isinstance(estimator, torch.nn.Module) else []
-    own = [parameter for part in parts for parameter in part.parameters()]
-    optimiser = torch.optim.Adam([*model.parameters(), *own])
+    optimiser = torch.optim.Adam(model.parameters())
+    learner = Learner(estimator, Config().control_learning_rate)
+    learner.control.to(x.device)
 
     def run() -> None:
         optimiser.zero_grad()
-        (-estimator(model.log_likelihood(x), model.posterior(x)).mean()).backward()
+        (-estimator.learn(model.log_likelihood(x), model.posterior(x)).mean()).backward()
         optimiser.step()
+        learner.step()
 
     return Call(run, *ending(x))
 

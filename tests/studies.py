@@ -1,12 +1,15 @@
-"""Studies made up for the tests of what is said and shown of them."""
+"""Studies made up for the tests of what is said and shown of them, and the records of true runs."""
 
 from __future__ import annotations
 
 import random
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from softhot.lab.config import Config
+from softhot.lab.study.task import Task, results
 from softhot.lab.training.images import encoded
 
 DISCRETE, RELAXED = "the discrete log-likelihood", "the log-likelihood of the relaxed model"
@@ -144,3 +147,8 @@ def large() -> list[dict[str, Any]]:
         for name in names
         for seed in range(5)
     ]
+
+
+def trained(*configs: Config) -> list[dict[str, Any]]:
+    """The records of runs that train together, in this process."""
+    return results(configs, Task(Path(), "", None, None, 60.0), None, lambda runs: True)

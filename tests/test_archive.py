@@ -11,10 +11,10 @@ from PIL import Image
 from softhot.cli import main
 from softhot.lab.config import Config
 from softhot.lab.study.archive import describe, read
-from softhot.lab.study.record import run_one, table
+from softhot.lab.study.record import table
 from softhot.lab.training.images import encoded
 from softhot.lab.training.single import Session
-from tests.studies import STUDY, drawn
+from tests.studies import STUDY, drawn, trained
 
 TINY = Config(epochs=2, latents=2, classes=2, hidden=(8,), estimator="reinmax")
 
@@ -82,7 +82,8 @@ def test_a_study_before_its_first_run_is_read(tmp_path, capsys):
 
 @pytest.fixture(scope="module")
 def whole():
-    return run_one(TINY)
+    (record,) = trained(TINY)
+    return record
 
 
 def test_a_single_run_is_read(tmp_path, whole):

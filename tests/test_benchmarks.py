@@ -33,6 +33,7 @@ from benchmarks.settings import Settings, launch
 from benchmarks.timing import OURS, Call, Pace, measure, read_csv, summary
 from softhot.estimators import StraightThrough
 from softhot.functional import gumbel_softmax
+from softhot.lab.training.learner import control_of
 
 ROOT = Path(__file__).parent.parent
 ALONE = """
@@ -153,6 +154,18 @@ def test_a_package_that_is_wrong_is_named_and_not_timed(monkeypatch, tmp_path, c
     assert (last["contender"], last["milliseconds"]) == ("Other", "")
     report.main(tmp_path, tmp_path / "performance.md")
     assert "another gradient" in (tmp_path / "performance.md").read_text()
+
+
+def test_a_timed_step_moves_what_the_estimator_learns():
+    torch.manual_seed(0)
+    learned = {}
+    for name, each in estimators._chosen().items():
+        before = [weight.detach().clone() for weight in control_of(each).parameters()]
+        estimators.steps({name: each}, (8,), 4, "cpu")[name].run()
+        if before:
+            after = control_of(each).parameters()
+            learned[name] = any((one != other).any() for one, other in zip(before, after, strict=True))
+    assert learned == {"rebar": True, "relax": True, "rodeo": True}
 
 
 def two_updates(trainer: training.Trainer) -> training.Trainer:

@@ -359,10 +359,16 @@ def test_pairs() -> None:
 REFUSED: list[tuple[Callable[[Integrand], object], str]] = [
     (lambda f: elbo(f, LOGITS, PRIOR, samples=0), "samples=0 draws nothing; use samples >= 1"),
     (lambda f: iwae(f, LOGITS, PRIOR, samples=0), "samples=0 draws nothing; use samples >= 1"),
+    *(
+        (lambda f, report=report, wrong=wrong: report(f, LOGITS, PRIOR, samples=wrong), "is not a whole number")
+        for report in (elbo, iwae)
+        for wrong in (1.5, True, "2")
+    ),
     (lambda f: log_marginal(f, PRIOR, (BATCH,), limit=8), "9 configurations, more than the limit of 8"),
 ]
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(("call", "says"), REFUSED)
 def test_errors(call: Callable[[Integrand], object], says: str) -> None:
     with pytest.raises(ValueError, match=says):

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from typer.main import get_command
 
 import softhot
@@ -118,7 +119,7 @@ def test_gradients_of_a_problem_are_the_same_for_a_program(capsys):
     assert "decoder_bias" not in found
 
 
-def test_gradients_of_a_checkpoint_and_along_its_run(capsys, tmp_path):
+def test_gradients_of_a_checkpoint_and_along_its_run(capsys, monkeypatch, tmp_path):
     train = ["train", "--estimator", "relax", *TINY[2:], "--epochs", "2", "--keep-every", "1", "--out", "run"]
     assert main(train) == 0
     assert [path.name for path in sorted((tmp_path / "run/checkpoints").iterdir())] == [
@@ -138,6 +139,32 @@ def test_gradients_of_a_checkpoint_and_along_its_run(capsys, tmp_path):
     }
     assert main([*common, "--checkpoint", "run/checkpoints/00001.safetensors"]) == 0
     assert {path.name for path in (tmp_path / "results").iterdir()} == {"gradients-run", "gradients-run-00001"}
+    monkeypatch.chdir("run")
+    assert main([*common, "--run", ".", "--estimator", "zgr", "--learn", "0"]) == 0
+    assert (tmp_path / "run/results/gradients-run/gradients.csv").exists()
+
+
+def test_what_is_read_from_the_folder_itself_is_named_after_it(monkeypatch, tmp_path):
+    folder = tmp_path / "set"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+
+    def nothing(study, folder, **_):
+        folder.mkdir()
+        yield from ()
+
+    for shade in range(20):
+        Image.new("L", (4, 4), 12 * shade).save(f"{shade}.png")
+    assert main(["train", "--data", ".", *TINY]) == 0
+    monkeypatch.setattr("softhot.cli.compare.execute", nothing)
+    assert main(["compare", "--data", ".", *TINY]) == 2  # as nothing was run
+    measured = ["--draws", "32", "--images", "2", "--learn", "0", "--estimator", "zgr"]
+    assert main(["gradients", "--data", ".", *TINY[2:], *measured]) == 0
+    assert {path.name for path in Path("results").iterdir()} == {
+        "train-set-gumbel-softmax-categorical-0",
+        "compare-set",
+        "gradients-set",
+    }
 
 
 def test_compare_writes_a_table_and_a_report_and_goes_on(capsys, tmp_path):

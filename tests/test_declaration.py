@@ -21,6 +21,7 @@ from softhot.lab.study.summary import summarise
 from softhot.lab.training import loop
 from softhot.lab.training.loop import Run
 from softhot.problems.data import load, prepare
+from tests.studies import trained
 
 TINY = {"latents": 2, "classes": 3, "hidden": [8]}
 SMALL = Config(latents=2, classes=3, hidden=(8,), epochs=1)
@@ -299,7 +300,7 @@ def test_a_candidate_is_scored_once_and_as_if_it_had_been_alone(tmp_path, images
     with monkeypatch.context() as patch:
         patch.setattr(Run, "train_step", None)  # it is not trained again
         (found,) = here(dataclasses.replace(study, scored=True), tmp_path, command="test")
-    alone = record.run_one(config)
+    (alone,) = trained(config)
     for key in ("elbo", "iwae", "objective", "log_likelihood", "valid_elbo", "evaluations", "steps"):
         assert found[key] == pytest.approx(alone[key], rel=1e-4)
     ours, theirs = (one["gradient"]["end"]["encoder"]["cosine"] for one in (found, alone))

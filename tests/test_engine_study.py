@@ -1,12 +1,12 @@
 """Studies on real processes that are killed, and on an in-process cluster: no number changes, nothing is lost."""
 
+import ast
 import csv
 import dataclasses
 import errno
 import io
 import json
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -404,6 +404,13 @@ def test_a_terminal_has_a_bar_for_the_study_and_one_for_each_run_in_training():
     assert "1/2" in console.export_text()
 
 
+def test_a_bar_follows_what_is_expected_of_a_run_that_seconds_end():
+    with watching.watching(Console(file=io.StringIO(), force_terminal=True), 1) as watcher:
+        for step, steps, total in ((0, 0, None), (50, 90, 90), (60, 80, 80)):
+            watcher.step(dataclasses.replace(PROGRESS, step=step, steps=steps))
+            assert [(bar.completed, bar.total) for bar in watcher.bars.tasks[1:]] == [(step, total)]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -430,6 +437,21 @@ def test_the_source_of_a_number_is_told_from_what_only_shows_it(tmp_path):
     assert provenance._digest(tmp_path) == before
     (tmp_path / "names.py").write_text("two")
     assert provenance._digest(tmp_path) != before
+
+
+def test_no_module_that_a_number_depends_on_imports_one_that_does_not_count():
+    """But that a record has pictures."""
+    package, aside = Path(provenance.__file__).parent.parent, tuple(provenance._ASIDE)
+    found = set()
+    for path in package.rglob("*.py"):
+        name = path.relative_to(package).as_posix()
+        if path.stem == "__init__" or name.startswith(aside):
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            for one in node.names if isinstance(node, ast.ImportFrom) else ():
+                module = f"{node.module}.{one.name}/".removeprefix("softhot.").replace(".", "/")
+                found |= {(name, node.module)} if module.startswith(aside) else set()
+    assert found == {("lab/study/record.py", "softhot.lab.training.images")}
 
 
 def test_each_worker_of_a_machine_with_gpus_sees_one(monkeypatch):

@@ -88,6 +88,13 @@ def test_a_mixture_on_all_that_is_possible_has_both_divergences(tmp_path: Path) 
     assert mixture.note == "the best mixture of 500 configurations"
 
 
+def test_a_divergence_of_zero_has_no_sign(tmp_path: Path) -> None:
+    Path("sure.bif").write_text(PAIR.replace("0.4, 0.6", "1.0, 0.0"))
+    plan = Plan("sure.bif", ("B=yes", "C=yes"), (), **SHORT)  # A has no doubt left
+    for one in execute(plan, tmp_path / "out"):
+        assert (f"{one.kl_q_p:.5f}", f"{one.kl_p_q:.5f}") == ("0.00000", "0.00000")
+
+
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("network", ["house.bif", "pair.bif"])
 def test_every_method_infers_or_is_refused(tmp_path: Path, network: str, method: str) -> None:
@@ -213,6 +220,13 @@ def test_infer_prints_the_same_for_a_program(capsys: pytest.CaptureFixture[str],
     (folder,) = (tmp_path / "results").iterdir()
     assert found == json.loads((folder / "posteriors.json").read_text())
     assert [one["method"] for one in found["posteriors"]] == ["mean-field", "mdnf", "exact"]
+
+
+def test_a_state_that_reads_like_a_path_makes_no_folders(tmp_path: Path) -> None:
+    assert main(["infer", "house.bif", "--evidence", "Calls=n/a", "--method", "exact", *COMMAND[5:]]) == 0
+    (folder,) = (tmp_path / "results").iterdir()
+    assert folder.name == "infer-house-Calls=n%2Fa"
+    assert (folder / "posteriors.json").exists()
 
 
 REFUSED: list[tuple[list[str], str]] = [

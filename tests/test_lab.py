@@ -13,12 +13,12 @@ from softhot.lab.experiments.entropies import curves, entropies
 from softhot.lab.gradients.draws import measure, reference
 from softhot.lab.gradients.targets import VaeTarget
 from softhot.lab.study import archive, engine, folder, plan
-from softhot.lab.study.record import run_one
 from softhot.lab.training import checkpoint
 from softhot.lab.training.loop import Run, evaluate
 from softhot.lab.training.single import Session
 from softhot.problems.data import load, prepare
 from softhot.testing import assert_mean
+from tests.studies import trained
 
 SMALL = Config(hidden=(16,), epochs=3, latents=2, classes=3)
 
@@ -229,8 +229,10 @@ class TestCheckpoint:
             checkpoint.restore(run, path)
 
 
-def test_annealing_ends_where_it_was_asked_to(images):
-    run = Run(dataclasses.replace(SMALL, epochs=1, final_temperature=0.3), images)
+@pytest.mark.parametrize("batch_size", [100, 10_000])
+def test_annealing_ends_where_it_was_asked_to(images, batch_size):
+    """In a run of one step too."""
+    run = Run(dataclasses.replace(SMALL, epochs=1, final_temperature=0.3, batch_size=batch_size), images)
     assert run.train_epoch().temperature == pytest.approx(0.3)
     assert run.temperature == pytest.approx(0.3)
 
@@ -299,7 +301,7 @@ class TestStudy:
 
     def test_a_record_is_the_same_in_and_out_of_a_worker_and_consistent(self, tmp_path):
         config = self.PLAN.runs[0]
-        record = run_one(config)
+        (record,) = trained(config)
         assert record["gap"] == pytest.approx(record["objective"] - record["elbo"])
         assert record["elbo"] <= record["log_likelihood"] + 0.05
         assert record["bounds"] == "the discrete log-likelihood"

@@ -109,6 +109,13 @@ def test_a_comment_that_does_not_end_is_no_work() -> None:
     assert parse_bif(BIF + "/* the end")
 
 
+@pytest.mark.parametrize(
+    ("old", "new"), [("by \t hand", "http://a.b"), ("by \t hand", "/* or so"), ("a comment", 'a "comment')]
+)
+def test_what_is_quoted_is_no_comment_nor_is_a_comment_quoted(old: str, new: str) -> None:
+    assert [node.name for node in parse_bif(BIF.replace(old, new))] == ["Door", "Alarm"]
+
+
 def test_a_default_row_does_not_make_a_table_that_fills_the_memory() -> None:
     names = [f"v{i}" for i in range(40)]
     text = "".join(f"variable {name} {{ type discrete [2] {{ a, b }}; }}\n" for name in [*names, "x"])

@@ -17,8 +17,8 @@ from softhot.functional import Constant, Exponential, Linear, Schedule, schedule
         (Linear(0.0, 1.0, steps=4), {0: 0.0, 1: 0.25, 4: 1.0, 100: 1.0}),
         (Exponential(1.0, 0.25, steps=10), {0: 1.0, 5: 0.5, 10: 0.25, 11: 0.25, 10**9: 0.25}),
         (Exponential(0.1, 10.0, steps=2), {0: 0.1, 1: 1.0, 2: 10.0}),
-        (Linear(1.0, 0.5, steps=0), {1: 0.5}),
-        (Exponential(1.0, 0.5, steps=0), {1: 0.5}),
+        (Linear(1.0, 0.5, steps=0), {0: 0.5, 1: 0.5}),
+        (Exponential(1.0, 0.5, steps=0), {0: 0.5, 1: 0.5}),
     ],
     ids=str,
 )

@@ -11,11 +11,11 @@ from softhot.kernels.streams import Streams, drawn
 from softhot.kl import TERMS
 from softhot.lab.config import Config
 from softhot.lab.study import record
-from softhot.lab.study.record import run_one, run_together
 from softhot.lab.study.together import MOST, Together, together
 from softhot.lab.training import checkpoint
 from softhot.lab.training.loop import Run
 from softhot.problems.data import load, prepare
+from tests.studies import trained
 
 TINY = Config(latents=2, classes=3, hidden=(5,), components=2, batch_size=8, epochs=2, learned_prior=True)
 PAIRS = [
@@ -117,8 +117,8 @@ def test_records_are_those_of_runs_alone(monkeypatch):
     monkeypatch.setattr(record, "GRADIENT_DRAWS", 32)
     settings = {"estimator": "score-function", "baseline": "running", "batch_size": 400, "epochs": 1}
     configs = [dataclasses.replace(TINY, seed=seed, **settings) for seed in (3, 4)]
-    for ours, config in zip(run_together(configs), configs, strict=True):
-        theirs = run_one(config)
+    for ours, config in zip(trained(*configs), configs, strict=True):
+        (theirs,) = trained(config)
         assert ours.keys() == theirs.keys()
         assert ours["gradient"]["reference"] == theirs["gradient"]["reference"] == "exact"
         for name in ("id", "arm", "seed", "bounds", "evaluations"):

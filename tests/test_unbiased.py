@@ -214,8 +214,10 @@ def test_a_running_mean_has_seen_the_past_alone() -> None:
 
         estimator(f, leaf, generator=seeded(call)).backward()
         torch.testing.assert_close(leaf.grad, (cost - mean) * (seen[-1][0] - PLAIN.softmax(-1)))
-    baseline.eval()
     before = baseline(PLAIN)
+    estimator(cubic, PLAIN.expand(0, *PLAIN.shape))
+    assert (baseline(PLAIN), baseline.calls) == (before, 5)
+    baseline.eval()
     estimator(cubic, PLAIN)
     assert baseline(PLAIN) == before
 

@@ -12,6 +12,7 @@ from torch.distributions import Independent
 from softhot.distributions import MixtureOfDiscreteFlows, OneHotCategorical, kl_divergence
 from softhot.estimators import Integrand, configurations
 from softhot.functional import categorical_kl, log_mass, one_hot_sample
+from softhot.functional.check import counted
 from softhot.kernels.routes import unseen
 
 __all__ = ["Posterior", "elbo", "elbo_and_iwae", "iwae", "log_marginal"]
@@ -34,6 +35,9 @@ def elbo(
 
     Unbiased in the expectation, exact in the divergence; in nats, of shape (\*batch). For reporting: the gradient to
     the logits does not pass through the samples.
+
+    Raises:
+        ValueError: If samples is not a whole number of at least 1.
 
     Example:
         >>> import torch
@@ -61,6 +65,9 @@ def iwae(
     Reference:
         Burda, Grosse, Salakhutdinov (2016), "Importance weighted autoencoders", eq. 8.
 
+    Raises:
+        ValueError: If samples is not a whole number of at least 1.
+
     Example:
         >>> import torch
         >>> iwae(lambda z: 0 * z.sum((-1, -2)), torch.zeros(2, 3, 4), torch.zeros(3, 4), samples=5).abs().max() < 1e-6
@@ -78,6 +85,9 @@ def elbo_and_iwae(
     generator: torch.Generator | None = None,
 ) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch"]]:
     """Both bounds, :func:`elbo` and :func:`iwae`, from the same hard samples, which are evaluated once.
+
+    Raises:
+        ValueError: If samples is not a whole number of at least 1.
 
     Example:
         >>> import torch
@@ -146,8 +156,7 @@ def _log_q(posterior: Posterior, z: Tensor) -> Tensor:
 
 
 def _draws(posterior: Posterior, samples: int, generator: torch.Generator | None) -> Tensor:
-    if samples < 1:
-        raise ValueError(f"samples={samples} draws nothing; use samples >= 1.")
+    counted("samples", samples, 1, "draws nothing")
     if isinstance(posterior, MixtureOfDiscreteFlows):
         return posterior.sample((samples,), generator=generator)
     return one_hot_sample(posterior.detach().expand(samples, *posterior.shape), generator=generator)

@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 
 from softhot.cli import options
+from softhot.cli.destination import basename, destination
 from softhot.cli.tables import left_out, print_forecast, print_ranking
 from softhot.cli.watching import watching
 from softhot.lab.figures.drawing import save, writable
@@ -177,7 +178,7 @@ def compare(
     if dry_run:
         print_forecast(console, planned, workers)
         return
-    folder = out or Path("results") / (f"compare-{Path(data).name}" if study is None else study.stem)
+    folder = destination(out, "compare", basename(data)) if study is None else destination(out, study.stem)
     start = partial(
         execute,
         folder=folder,

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from softhot.cli import options
+from softhot.cli.destination import basename, destination
 from softhot.estimators import BASELINES
 from softhot.kl import term as term_of
 from softhot.lab.config import Config
@@ -110,15 +111,15 @@ def gradients(
     elif checkpoint is not None:
         what, places = name_of(checkpoint), iter([at_checkpoint(checkpoint, images, kl)])
     elif run is not None:
-        what, places = run.name, along_run(run, images, kl)
+        what, places = basename(run), along_run(run, images, kl)
     else:
         sizes = {"latents": latents, "classes": classes, "hidden": hidden}
         config = Config.for_data(data or "digits", binarise=binarise, estimator="leave-one-out", seed=seed, **sizes)
-        what, places = Path(config.data).name, iter([at_fresh_weights(config, images, kl)])
+        what, places = basename(config.data), iter([at_fresh_weights(config, images, kl)])
     first = next(places)
     grid.at(first)  # bad input is refused before any work
     console = Console(stderr=as_json)
-    folder = make_folder(out or Path("results") / f"gradients-{what}")
+    folder = make_folder(destination(out, "gradients", what))
     found: Found = []
     with Progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console) as progress:
         bar = progress.add_task("measuring")

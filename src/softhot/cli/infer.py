@@ -12,6 +12,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from softhot.cli import options
+from softhot.cli.destination import destination
 from softhot.lab.experiments.infer import Approximation, execute, marginals, records
 from softhot.lab.experiments.posteriors import METHODS, Plan
 from softhot.lab.figures.drawing import save, writable
@@ -69,7 +70,7 @@ def infer(
     )
     if plot is not None:
         writable(plot)
-    folder = out or Path("results") / "-".join(["infer", Path(network).stem, *plan.evidence])
+    folder = destination(out, "infer", Path(network).stem, *plan.evidence)
     console = Console(stderr=as_json)
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
     done: list[Approximation] = []

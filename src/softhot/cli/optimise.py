@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from softhot.cli import options
+from softhot.cli.destination import destination
 from softhot.lab.experiments.optimise import Descent, Plan, execute, records
 from softhot.lab.figures.drawing import save, writable
 from softhot.lab.figures.optimise import optimise_figure
@@ -61,7 +62,7 @@ def optimise(
     )
     if plot is not None:
         writable(plot)
-    folder = out or Path("results") / f"optimise-{problem_name}"
+    folder = destination(out, "optimise", problem_name)
     console = Console(stderr=as_json)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     done: list[Descent] = []

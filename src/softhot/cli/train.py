@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from softhot.cli import options
+from softhot.cli.destination import basename, destination
 from softhot.lab.config import Config
 from softhot.lab.training.devices import ACCELERATORS, Devices, Process
 from softhot.lab.training.loop import Epoch
@@ -99,7 +100,7 @@ def train(
     work = partial(
         _fit,
         config,
-        out or Path("results") / f"train-{Path(data).name}-{config.estimator}-{config.term}-{seed}",
+        destination(out, "train", basename(data), config.estimator, config.term, seed),
         resume=resume,
         keep_every=keep_every,
         checkpoint_every=checkpoint_every,

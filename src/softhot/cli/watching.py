@@ -49,9 +49,9 @@ class _Bars:
     def step(self, progress: RunProgress) -> None:
         """Move the bar of a run."""
         if progress.id not in self.runs:
-            label = f"{progress.arm}, seed {progress.seed}"
-            self.runs[progress.id] = self.bars.add_task(label, total=progress.steps)
-        self.bars.update(self.runs[progress.id], completed=progress.step)
+            self.runs[progress.id] = self.bars.add_task(f"{progress.arm}, seed {progress.seed}", total=None)
+        total = progress.steps or None  # by its pace where seconds end the run, and not known at first
+        self.bars.update(self.runs[progress.id], total=total, completed=progress.step)
 
     def end(self, record: Mapping[str, Any]) -> None:
         """Take the bar of a run away."""

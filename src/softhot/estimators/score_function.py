@@ -65,7 +65,9 @@ class RunningMean(nn.Module):
         return self.mean.clone()
 
     def advance(self, cost: Tensor) -> None:
-        """Take in the costs of a call."""
+        """Take in the costs of a call; of an empty batch there are none."""
+        if not cost.numel():
+            return
         self.calls += 1
         rate = torch.clamp_min(1 / self.calls, 1 - self.decay)
         self.mean += rate * (cost.detach().mean() - self.mean)

@@ -65,7 +65,7 @@ class Linear(Schedule):
         _check(self.start, self.end, steps=self.steps)
 
     def __call__(self, step: int) -> float:
-        return self.start + (self.end - self.start) * min(step / max(self.steps, 1), 1.0)
+        return self.start + (self.end - self.start) * _fraction(step, self.steps)
 
 
 @dataclass(frozen=True)
@@ -87,8 +87,13 @@ class Exponential(Schedule):
             raise ValueError(f"Exponential from {self.start} to {self.end} needs positive ends; use Linear instead.")
 
     def __call__(self, step: int) -> float:
-        fraction = min(step / max(self.steps, 1), 1.0)
+        fraction = _fraction(step, self.steps)
         return math.exp((1 - fraction) * math.log(self.start) + fraction * math.log(self.end))
+
+
+def _fraction(step: int, steps: int) -> float:
+    """How much of the way to the end is gone: all of it, where it takes no steps."""
+    return min(step / steps, 1.0) if steps else 1.0
 
 
 _ANNEALED = {"linear": Linear, "exponential": Exponential}

@@ -35,7 +35,7 @@ __all__ = ["Node", "parse_bif", "read_bif"]
 ROUNDING = 1e-3
 LARGEST = 10_000_000
 
-_SKIPPED = re.compile(r"//[^\n]*|/\*.*?(?:\*/|\Z)", re.DOTALL)
+_SKIPPED = re.compile(r'("[^"]*")|//[^\n]*|/\*.*?(?:\*/|\Z)', re.DOTALL)  # but what is quoted is no comment
 _TOKEN = re.compile(r'"[^"]*"|[{}()\[\]|,;]|[^\s{}()\[\]|,;"]+')
 
 
@@ -152,7 +152,7 @@ class _Tokens:
     """The words of a text, one after the other."""
 
     def __init__(self, text: str) -> None:
-        self.words = [" ".join(word.split()) for word in _TOKEN.findall(_SKIPPED.sub(" ", text))]  # each in one line
+        self.words = [" ".join(word.split()) for word in _TOKEN.findall(_SKIPPED.sub(r"\1 ", text))]  # each in one line
         self.place = 0
 
     def __iter__(self) -> Iterator[str]:

@@ -99,14 +99,19 @@ def _infer(plan: Plan, method: str, watch: Watch) -> Approximation:
     one = found(plan, method, watch)
     return Approximation(
         method,
-        max(one.kl_q_p, 0.0),
-        max(one.kl_p_q, 0.0),
+        _nonnegative(one.kl_q_p),
+        _nonnegative(one.kl_p_q),
         _own(plan, one.marginals),
         (one.marginals - plan.model.posterior.marginals).abs().max().item(),
         one.seconds,
         one.evaluations,
         one.note,
     )
+
+
+def _nonnegative(divergence: float) -> float:
+    """Without what rounding took below zero, and without the sign of a zero."""
+    return abs(max(divergence, 0.0))
 
 
 def _own(plan: Plan, probs: Tensor) -> list[list[float]]:

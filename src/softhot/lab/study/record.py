@@ -18,14 +18,14 @@ from softhot.lab.files import jsonable
 from softhot.lab.gradients.draws import measure, reference
 from softhot.lab.gradients.targets import VaeTarget
 from softhot.lab.provenance import Code
-from softhot.lab.study.together import Together, program_of
+from softhot.lab.study.together import Together
 from softhot.lab.training import checkpoint
 from softhot.lab.training.images import encoded, prior_samples, reconstructions
 from softhot.lab.training.loop import Epoch, Run, evaluate, few
 from softhot.problems.data import Binarised, ImageData, load, prepare
 from softhot.problems.data.binarise import described
 
-__all__ = ["Trial", "about", "images_of", "records_of", "run_one", "run_together", "score_candidate", "table"]
+__all__ = ["Trial", "about", "images_of", "records_of", "score_candidate", "table"]
 
 GRADIENT_IMAGES = 16
 GRADIENT_DRAWS = 64
@@ -129,23 +129,6 @@ def about(config: Config) -> dict[str, Any]:
     }
 
 
-def run_one(config: Config) -> dict[str, Any]:
-    """Train, evaluate and measure one model; the record of it."""
-    return run_together([config])[0]
-
-
-def run_together(configs: Sequence[Config], *, scored: bool = True) -> list[dict[str, Any]]:
-    """Train, evaluate and measure the runs of a group of :func:`softhot.lab.study.together.together`; their records.
-
-    Arguments:
-        configs: the runs.
-        scored: leave out the scores on the test images and the gradients, if not.
-    """
-    trials = Trial.begin_all(configs, scored=scored)
-    epochs = program_of([trial.run for trial in trials]).epochs()
-    return records_of(trials, list(zip(*epochs, strict=True)))
-
-
 def records_of(trials: Sequence[Trial], curves: Sequence[Sequence[Epoch]]) -> list[dict[str, Any]]:
     """What is kept of the runs of a group when they are trained, given the epochs of each."""
     scored = trials[0].start is not None
@@ -154,7 +137,7 @@ def records_of(trials: Sequence[Trial], curves: Sequence[Sequence[Epoch]]) -> li
 
 
 def score_candidate(config: Config, weights: Path, candidate: dict[str, Any]) -> dict[str, Any]:
-    """Evaluate and measure a model that was trained before; the record of it, which :func:`run_one` would give.
+    """Evaluate and measure a model that was trained before; the record of it, as if it had been scored at once.
 
     Raises:
         ValueError: If the weights cannot be read.
