@@ -14,7 +14,7 @@ from rich.console import Console
 
 from benchmarks import machine
 from benchmarks.timing import Pace
-from softhot.lab.figures.drawing import PICTURES
+from softhot.lab.figures.drawing import SUFFIXES
 from softhot.lab.files import make_folder
 
 __all__ = ["RESULTS", "TRIES", "Device", "Out", "Picture", "Quick", "Settings", "Threads", "console", "launch"]
@@ -50,7 +50,7 @@ class Settings:
             raise ValueError(f"--device {device} is neither cpu nor cuda.")
         if device == "cuda" and not torch.cuda.is_available():
             raise ValueError("--device cuda: torch finds no CUDA device; use --device cpu.")
-        if f".{picture}" not in (".html", *PICTURES):
+        if f".{picture}" not in (".html", *SUFFIXES):
             raise ValueError(f"--picture {picture} is not html, svg, png or pdf.")
         return cls(quick, machine.restrict(threads), device, make_folder(out), picture)
 

@@ -26,13 +26,10 @@ from softhot.estimators import (
 from softhot.functional import relaxed_mean
 from softhot.kl import TERMS, Categorical, DiscreteMass, Gaussian, Relaxed, RelaxedPosterior, Term
 from softhot.testing import assert_mean, exact_gradient, exact_value
+from tests.integrands import seeded
 
 # a model of two variables of three classes, whose likelihoods are random tables for three data points
 LATENTS, CLASSES, BATCH, DRAWS = 2, 3, 3, 1_500
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 TABLE = 2 * torch.randn(BATCH, CLASSES, CLASSES, dtype=torch.float64, generator=seeded(1))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,11 +18,10 @@ from torch.autograd import forward_ad
 
 from softhot.functional import choice_probabilities, choice_slopes, expected_logsumexp, expected_max
 from softhot.functional.choice import EULER
-from softhot.kernels.noise import Noise
+from softhot.kernels.noise import NOISES, Noise
 
 Array = NDArray[np.float64]
 
-NOISES: tuple[Noise, ...] = get_args(Noise)
 VALUES = {f.__name__: f for f in (expected_max, choice_probabilities, choice_slopes, expected_logsumexp)}
 MEAN: dict[Noise, float] = {"gumbel": EULER, "-gumbel": -EULER, "normal": 0.0}
 # where the noise Z is not negligible, its density, and that of the difference of two

@@ -10,7 +10,7 @@ import math
 import os
 import subprocess
 import sys
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ from torch import Tensor
 from softhot.kernels import choice
 from softhot.kernels.choice import expected, probabilities
 from softhot.kernels.choice_tables import Tables, tables
-from softhot.kernels.noise import Noise
+from softhot.kernels.noise import NOISES, Noise
 
 pytest.importorskip("triton", minversion="3.3", reason="older interpreters convert as NumPy warns of")
 gpu: Any = pytest.importorskip("softhot.kernels.choice_triton")
@@ -36,7 +36,7 @@ SIZES = [(3, 1, 1), (3, 2, 7), (3, 1, 50)]  # scales, rows of each, and classes
 if DEVICE == "cuda":
     SIZES += [(3, 20, 10), (1, 64, 50_000), (1, 2, 1_000_000)]
 
-noises = pytest.mark.parametrize("noise", get_args(Noise))
+noises = pytest.mark.parametrize("noise", NOISES)
 dtypes = pytest.mark.parametrize("dtype", LIMIT, ids=str)
 
 

@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 import torch
 import torch.distributions as td
-from test_distributions import Case, cases, random, seeded
+from test_distributions import Case, cases, random
 from torch import Tensor
 from torch.nn.functional import gumbel_softmax as torch_gumbel_softmax
 
 import softhot.distributions as sd
 from softhot.functional import gumbel_softmax, relaxed_kl, relaxed_mean
+from tests.integrands import seeded
 
 INF = float("inf")
 

@@ -24,6 +24,7 @@ import softhot.distributions as sd
 from softhot.distributions import kl_divergence
 from softhot.functional import log_of, log_rest_of, relaxed_kl, straight_through
 from softhot.testing import assert_mean
+from tests.integrands import seeded
 
 INF, NAN = math.inf, math.nan
 
@@ -57,10 +58,6 @@ TEMPERATURES = [1e-3, 0.1, 1.0, 10.0, 1e3]
 def cases(*names: str) -> Any:
     names = names or tuple(CASES)
     return pytest.mark.parametrize("case", [CASES[name] for name in names], ids=names)
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def random(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -20,6 +20,7 @@ from softhot.functional import gaussian_sample, log_of
 from softhot.kl import ALIASES, TERMS, Categorical, DiscreteMass, Gaussian, Relaxed, RelaxedPosterior, Term
 from softhot.kl.term import Sample
 from softhot.testing import assert_mean, exact_value
+from tests.integrands import seeded
 
 EXACT: dict[str, Term] = {
     "categorical": Categorical(),
@@ -46,10 +47,6 @@ gumbel_terms = pytest.mark.parametrize(
     ids=[n for n, t in EXACT.items() if t.noise == "gumbel"],
 )
 at = pytest.mark.parametrize("t", TEMPERATURES)
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def many(tensor: Tensor) -> Tensor:

@@ -26,6 +26,7 @@ from softhot.functional import (
     with_gradient_of,
 )
 from softhot.testing import assert_mean
+from tests.integrands import seeded
 
 HARD: dict[str, Callable[..., Tensor]] = {
     "gumbel_softmax, hard": lambda logits, **options: gumbel_softmax(logits, 0.7, True, **options),
@@ -45,10 +46,6 @@ LOGITS = torch.tensor([[0.0, 1.0, -1.0, 2.0], [3.0, 0.0, 0.0, 0.0]])
 
 def samplers(names: Any = ALL) -> Any:
     return pytest.mark.parametrize("sample", [ALL[name] for name in names], ids=list(names))
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 @samplers()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -15,7 +16,7 @@ from softhot.cli.infer import infer
 from softhot.cli.listing import listing
 from softhot.cli.optimise import optimise
 from softhot.cli.report import report
-from softhot.cli.several import Several, panelled
+from softhot.cli.several import Several
 from softhot.cli.train import train
 
 __all__ = ["app"]
@@ -43,7 +44,7 @@ def _every(version: Version = False) -> None:
 
 app.command(cls=Several)(entropy)
 app.command(cls=Several)(train)
-app.command(cls=panelled(PANELS))(compare)
+app.command(cls=partial(Several, panels=PANELS))(compare)  # type: ignore[arg-type]  # which is only called
 app.command(cls=Several)(gradients)
 app.command(cls=Several)(optimise)
 app.command(cls=Several)(infer)

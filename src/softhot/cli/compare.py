@@ -64,7 +64,7 @@ def compare(
     estimator: Annotated[
         list[str],
         typer.Option(help=f"Gradient estimators: {options.estimator_names}.", autocompletion=options.estimators),
-    ] = declaration.ESTIMATORS,
+    ] = declaration.USUAL["estimator"],
     baseline: options.Baseline = None,
     samples: Annotated[
         list[int] | None, typer.Option(help="Draws per gradient. (the estimator's own if not given)")
@@ -72,10 +72,10 @@ def compare(
     components: options.Components = 8,
     term: Annotated[
         list[str], typer.Option(help=f"KL terms: {options.term_names}.", autocompletion=options.terms)
-    ] = declaration.TERMS,
-    temperature: Annotated[
-        list[float], typer.Option(help="Temperatures of relaxed variables.")
-    ] = declaration.TEMPERATURES,
+    ] = declaration.USUAL["term"],
+    temperature: Annotated[list[float], typer.Option(help="Temperatures of relaxed variables.")] = declaration.USUAL[
+        "temperature"
+    ],
     final_temperature: Annotated[
         list[float] | None, typer.Option(help="What they are annealed to. (constant if not given)")
     ] = None,

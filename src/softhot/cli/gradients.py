@@ -33,8 +33,8 @@ __all__ = ["gradients"]
 
 Found = list[tuple[int | None, Diagnosis]]  # with the epoch of a run
 
-ESTIMATORS = ["leave-one-out", "rebar", "straight-through", "reinmax", "gumbel-rao", "st-gumbel-softmax"]
-ESTIMATORS += ["gumbel-softmax"]
+# estimators, where none is named
+USUAL = ["leave-one-out", "rebar", "straight-through", "reinmax", "gumbel-rao", "st-gumbel-softmax", "gumbel-softmax"]
 
 
 def gradients(
@@ -103,7 +103,7 @@ def gradients(
     if plot is not None:
         writable(plot)
     kl = None if term is None else term_of(term)
-    names = estimator or ([] if checkpoint or run else ESTIMATORS)
+    names = estimator or ([] if checkpoint or run else USUAL)
     grid = Grid(names, temperature or (), baseline or (), samples, seed)
     places: Iterator[Place]
     if problem is not None:

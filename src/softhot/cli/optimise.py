@@ -20,7 +20,8 @@ from softhot.problems import PROBLEMS, problem
 
 __all__ = ["optimise"]
 
-ESTIMATORS = ["exact", "leave-one-out", "straight-through", "reinmax", "optimal-straight-through", "gumbel-rao"]
+# estimators, where none is named
+USUAL = ["exact", "leave-one-out", "straight-through", "reinmax", "optimal-straight-through", "gumbel-rao"]
 
 
 def optimise(
@@ -30,7 +31,7 @@ def optimise(
     estimator: Annotated[
         list[str],
         typer.Option(help=f"Gradient estimators: {options.estimator_names}.", autocompletion=options.estimators),
-    ] = ESTIMATORS,
+    ] = USUAL,
     samples: options.Samples = None,
     temperature: options.Temperature = None,
     steps: Annotated[int, typer.Option(help="Steps of the optimiser.")] = 2000,

@@ -9,14 +9,27 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperOption
 
-__all__ = ["Several", "panelled"]
+__all__ = ["Several"]
 
 _NUMBER = re.compile(r"-(\d|\.\d|inf$)")
 _OPEN = "softhot.open"  # in a context: the list option that a value more would belong to
 
 
 class Several(TyperCommand):
-    """A command whose list options take several values: ``--seed 1 2`` is ``--seed 1 --seed 2``."""
+    """A command whose list options take several values: ``--seed 1 2`` is ``--seed 1 --seed 2``.
+
+    Arguments:
+        panels: of --help, and which options stand in each; the others stand in its own.
+    """
+
+    context_class = typer.Context
+
+    def __init__(self, *args: Any, panels: Mapping[str, Sequence[str]] | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        panel_of = {name: panel for panel, names in (panels or {}).items() for name in names}
+        for one in self.params:
+            if isinstance(one, TyperOption) and one.name in panel_of:
+                one.rich_help_panel = panel_of[one.name]
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Repeat the name of a list option before each of its values."""
@@ -49,19 +62,3 @@ class Several(TyperCommand):
         if opened is None or incomplete.startswith("-"):
             return super().shell_complete(ctx, incomplete)
         return opened.shell_complete(ctx, incomplete)
-
-
-def panelled(panels: Mapping[str, Sequence[str]]) -> type[Several]:
-    """A command like :class:`Several` whose --help shows these parameters in panels of these names."""
-    panel_of = {name: panel for panel, names in panels.items() for name in names}
-
-    class Panelled(Several):
-        context_class = typer.Context
-
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            super().__init__(*args, **kwargs)
-            for one in self.params:
-                if isinstance(one, TyperOption):
-                    one.rich_help_panel = panel_of.get(str(one.name))
-
-    return Panelled

@@ -3,9 +3,9 @@ r"""What every estimator with a learned control is.
 A baseline, a temperature or a surrogate changes the variance of a gradient and not its mean. Its parameters are learned
 by a loss of their own: most often the second moment of the gradient, :math:`E \|\hat g\|^2`, whose slope in the control
 parameters is that of the variance. That slope must not reach the parameters of f or of the encoder, and the slope of
-what is optimised must not reach the control. They are therefore separate: calling an estimator leaves its control as it
-is, and :meth:`Controlled.learn` gives the same estimate and leaves the slope of the loss in ``.grad`` of the control's
-parameters, for an optimiser of theirs.
+what is optimised must not reach the control. They are therefore separate: calling an estimator leaves these
+parameters as they are, and :meth:`Controlled.learn` gives the same estimate and leaves the slope of the loss in their
+``.grad``, for an optimiser of theirs.
 """
 
 from __future__ import annotations

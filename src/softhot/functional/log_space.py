@@ -25,7 +25,19 @@ _UNDERFLOW = 1e-30
 
 
 def remember_log(sample: Tensor, log_sample: Tensor, log_rest: Tensor | None = None) -> Tensor:
-    """Keep the logarithm of a sample, and that of 1 - sample, for as long as the sample lives; returns the sample."""
+    """Keep the logarithm of a sample, and that of 1 - sample, for as long as the sample lives; returns the sample.
+
+    Arguments:
+        sample: any tensor; it is not changed.
+        log_sample: what :func:`log_of` is to find, of the same shape.
+        log_rest: what :func:`log_rest_of` is to find; computed from the sample if not given.
+
+    Example:
+        >>> import torch, softhot
+        >>> z = softhot.functional.remember_log(torch.tensor([0.0, 1.0]), torch.tensor([-200.0, 0.0]))
+        >>> softhot.functional.log_of(z), softhot.functional.log_of(z.clone())
+        (tensor([-200.,    0.]), tensor([-inf, 0.]))
+    """
     if not torch.compiler.is_compiling():
         _KEPT[sample] = (_version(sample), log_sample, log_rest)
     return sample
@@ -45,7 +57,14 @@ def log_of(sample: Tensor) -> Tensor:
 
 
 def log_rest_of(sample: Tensor) -> Tensor:
-    """The logarithm of 1 - sample: the one that was kept with it, otherwise log1p(-sample)."""
+    """The logarithm of 1 - sample: the one that was kept with it, otherwise log1p(-sample).
+
+    Example:
+        >>> import torch, softhot
+        >>> q = softhot.distributions.RelaxedBernoulli(0.001, logits=torch.tensor([9.0]))
+        >>> softhot.functional.log_rest_of(q.rsample()).isfinite()
+        tensor([True])
+    """
     _, log_rest = _found(sample)
     return torch.log1p(-sample) if log_rest is None else _through(1 - sample, log_rest)
 

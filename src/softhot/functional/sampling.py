@@ -98,7 +98,20 @@ def straight_through(
 def one_hot_sample(
     logits: Float[Tensor, "*batch K"], *, generator: torch.Generator | None = None
 ) -> Float[Tensor, "*batch K"]:
-    """A one-hot sample over the last dimension, without gradient: the largest of logits plus Gumbel noise."""
+    """A one-hot sample over the last dimension, without gradient: the largest of logits plus Gumbel noise.
+
+    Arguments:
+        logits: of shape (*batch, K); -inf marks an impossible class.
+        generator: the source of randomness; torch's default generator if not given.
+
+    Raises:
+        ValueError: If the logits are no floats.
+
+    Example:
+        >>> import torch, softhot
+        >>> softhot.functional.one_hot_sample(torch.tensor([-torch.inf, 0.0]))
+        tensor([0., 1.])
+    """
     return sampler.one_hot_sample(wide(logits), None, generator).to(logits.dtype)
 
 
@@ -111,6 +124,20 @@ def relaxed_sample(
     r"""A relaxed one-hot sample over the last dimension, :math:`\operatorname{softmax}((\ell + G) / t)`.
 
     Its logarithm is kept beside it: :func:`log_of` finds it, as long as the sample lives.
+
+    Arguments:
+        logits: of shape (\*batch, K); -inf marks an impossible class.
+        temperature: t, a number, or a tensor of them that broadcasts to the batch.
+        generator: the source of randomness; torch's default generator if not given.
+
+    Raises:
+        ValueError: If the temperature is not positive, or the logits are no floats.
+
+    Example:
+        >>> import torch, softhot
+        >>> z = softhot.functional.relaxed_sample(torch.tensor([[0.0, 0.0, -torch.inf]]), temperature=0.5)
+        >>> z[..., 2], softhot.functional.log_of(z).logsumexp(-1).abs() < 1e-6
+        (tensor([0.]), tensor([True]))
     """
     floating("logits", logits)
     temperature = positive("temperature", temperature, logits.shape[:-1])
@@ -126,7 +153,20 @@ def gumbel_log_softmax(
 ) -> Float[Tensor, "*batch K"]:
     r"""The logarithm of a relaxed one-hot sample, :math:`\log\operatorname{softmax}((\ell + G) / t)`.
 
-    Finite wherever a class is possible, at every temperature.
+    Finite wherever a class is possible, at every temperature; in float32 where the logits are of half precision.
+
+    Arguments:
+        logits: of shape (\*batch, K); -inf marks an impossible class.
+        temperature: t, a number, or a tensor of them that broadcasts to the batch.
+        generator: the source of randomness; torch's default generator if not given.
+
+    Raises:
+        ValueError: If the temperature is not positive, or the logits are no floats.
+
+    Example:
+        >>> import torch, softhot
+        >>> softhot.functional.gumbel_log_softmax(torch.tensor([0.0, 9.0]), temperature=0.001).isfinite()
+        tensor([True, True])
     """
     floating("logits", logits)
     return _sample(logits, positive("temperature", temperature, logits.shape[:-1]), generator, "log")[1]

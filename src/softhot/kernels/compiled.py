@@ -4,8 +4,9 @@ Numba compiles a kernel for the processor at hand when it is first used, and kee
 name tells the sources of all kernels: Numba itself looks whether a kernel's own file has changed, not what it calls.
 To be vectorised, loops run over slices or unsigned offsets: Numba lets signed ones be negative, to count from the end.
 
-All that a body calls is inlined in it. A function of its own is optimised twice, alone and within what calls it, and
-may be rounded in two ways: one that a process runs which has just compiled it, and one that the cache holds.
+All that a body calls is inlined in it, but for `philox_cpu.words_of`, all of whose numbers are integers. A function of
+its own is optimised twice, alone and within what calls it, and may be rounded in two ways: one that a process runs
+which has just compiled it, and one that the cache holds.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""KL and entropy terms by name, each Monte Carlo and exact, and what each bounds."""
+"""KL and entropy terms by name: each exact, all but those of a mixture Monte Carlo as well, and what each bounds."""
 
 from softhot.kl.categorical import Categorical
 from softhot.kl.discrete_mass import DiscreteMass

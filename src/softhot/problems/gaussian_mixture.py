@@ -30,6 +30,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from softhot.distributions import OneHotCategorical
+from softhot.functional.check import positive
 
 __all__ = ["GaussianMixture"]
 
@@ -74,10 +75,7 @@ class GaussianMixture:
         if self.classes < 2:
             raise ValueError(f"classes={self.classes} leave nothing to choose; use classes >= 2.")
         for name in ("noise", "spread"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(
-                    f"{name}={getattr(self, name)} is not a positive finite number; use {name}=1.0, for example."
-                )
+            positive(name, getattr(self, name), torch.Size())
 
     def means(self, r: Float[Tensor, "N K"]) -> tuple[Float[Tensor, "K D"], Float[Tensor, " K"]]:
         """The best q(mu) given the probabilities of the assignments: the means and variances."""

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from softhot.distributions import OneHotCategorical, RelaxedOneHotCategorical
-from softhot.kl import Categorical, DiscreteMass, Relaxed, Term
+from softhot.kl import TERMS
 from softhot.lab.seeds import stream
 
-__all__ = ["TERMS", "curves", "entropies"]
+__all__ = ["KINDS", "curves", "entropies"]
 
-TERMS: dict[str, Term] = {"discretised": Categorical(), "maddison21": DiscreteMass(), "concrete": Relaxed()}
+KINDS = {name: TERMS[name] for name in ("discretised", "maddison21", "concrete")}
 
 
 def entropies(logits: Tensor, temperatures: Sequence[float], samples: int, seed: int) -> dict[str, Any]:
@@ -39,7 +39,7 @@ def entropies(logits: Tensor, temperatures: Sequence[float], samples: int, seed:
     discrete = OneHotCategorical(logits=logits, validate_args=True)
     generator = stream(seed, "entropies")
     z = discrete.sample((samples,), generator=generator)
-    kinds = {kind: RelaxedOneHotCategorical(heat, logits=logits) for kind, heat in enumerate(temperatures)}
+    relaxed = [RelaxedOneHotCategorical(heat, logits=logits) for heat in temperatures]
     return {
         "probs": discrete.probs.tolist(),
         "samples": samples,
@@ -49,7 +49,7 @@ def entropies(logits: Tensor, temperatures: Sequence[float], samples: int, seed:
             "mean": discrete.mean.tolist(),
             "log_q": _estimate(discrete.log_prob(z), -discrete.entropy()),
         },
-        "temperatures": [_relaxed(relaxed, samples, generator) for relaxed in kinds.values()],
+        "temperatures": [_relaxed(one, samples, generator) for one in relaxed],
     }
 
 
@@ -59,7 +59,7 @@ def curves(logits: Tensor, low: float, high: float, points: int = 121) -> dict[s
     rows = logits.to(torch.float64).expand(points, -1)
     return {
         "temperatures": heats.tolist(),
-        **{name: kind.expected_log_q(rows, heats).tolist() for name, kind in TERMS.items()},
+        **{name: kind.expected_log_q(rows, heats).tolist() for name, kind in KINDS.items()},
     }
 
 
@@ -75,7 +75,7 @@ def _relaxed(relaxed: RelaxedOneHotCategorical, samples: int, generator: torch.G
             name: _estimate(
                 kind.log_q(hard if kind.sample == "hard" else z, logits, heat), kind.expected_log_q(logits, heat)
             )
-            for name, kind in TERMS.items()
+            for name, kind in KINDS.items()
         },
     }
 

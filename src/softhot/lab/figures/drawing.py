@@ -40,7 +40,7 @@ __all__ = [
 Figure = Any  # plotly.graph_objects.Figure, which is imported late
 
 INK, GRID, CLEAR = "#767b84", "rgba(128,128,128,0.25)", "rgba(0,0,0,0)"
-PICTURES = (".png", ".svg", ".pdf")
+SUFFIXES = (".png", ".svg", ".pdf")  # of pictures
 ROW = 26  # pixels per row
 
 
@@ -213,8 +213,8 @@ def writable(path: Path) -> Path:
     Raises:
         ValueError: If its suffix is not one of a picture, or its folder does not exist.
     """
-    if path.suffix != ".html" and path.suffix not in PICTURES:
-        raise ValueError(f"cannot write a picture as {path.suffix or path.name!r}; use .html, {', '.join(PICTURES)}.")
+    if path.suffix != ".html" and path.suffix not in SUFFIXES:
+        raise ValueError(f"cannot write a picture as {path.suffix or path.name!r}; use .html, {', '.join(SUFFIXES)}.")
     if not path.parent.is_dir():
         raise ValueError(f"cannot write {str(path)!r}: there is no folder {str(path.parent)!r}.")
     return path

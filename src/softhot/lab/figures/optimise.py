@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from softhot.lab.experiments.optimise import Descent
-from softhot.lab.figures.drawing import Figure, band, logarithmic, panels
+from softhot.lab.figures.drawing import Figure, band, logarithmic, panels, short
 from softhot.lab.figures.marks import COLOURS, DASHES, marks_of
 from softhot.problems import problem
 
@@ -39,7 +39,7 @@ def optimise_figure(name: str, descents: Sequence[Descent]) -> Figure:
                 figure.add_scatter(**band([(x, low, high) for x, low, _, high in points], colour), **place)
             figure.add_scatter(
                 x=[x for x, *_ in points],
-                y=[float(f"{mean:.5g}") for _, _, mean, _ in points],
+                y=[short(mean) for _, _, mean, _ in points],
                 name=one.estimator,
                 mode="lines",
                 line={"color": colour, "width": 2, "dash": dash},

@@ -52,7 +52,7 @@ def reference(target: Target, *, seed: int = 0, limit: int = 2**14, draws: int =
     Arguments:
         target: such as :class:`softhot.lab.gradients.targets.VaeTarget`.
         seed: of the draws, where enumeration is beyond the limit.
-        limit: the largest number of configurations that is enumerated.
+        limit: the most configurations of a model that are enumerated; a problem knows its gradient, or has its own.
         draws: of leave-one-out with 16 samples each, otherwise; rounded up to a multiple of 16.
     """
     exact = target.exact(limit)

@@ -47,7 +47,7 @@ class Target(ABC):
 
     @abstractmethod
     def exact(self, limit: int) -> dict[str, Tensor] | None:
-        """The true gradient by part; None if it takes more than `limit` configurations."""
+        """The true gradient by part; None if that takes too many configurations: of a model, more than `limit`."""
 
     @abstractmethod
     def refusal(self, estimator: Estimator) -> str | None:
@@ -145,7 +145,7 @@ class ProblemTarget(Target):
     def exact(self, limit: int) -> dict[str, Tensor] | None:
         try:
             return {"encoder": self.problem.gradient(self.at).flatten()}
-        except ValueError:  # more configurations than the problem enumerates
+        except ValueError:  # the problem enumerates, where it must, up to a limit of its own
             return None
 
     def refusal(self, estimator: Estimator) -> str | None:

@@ -11,13 +11,15 @@ from typing import Any
 
 from softhot.lab.figures.outcomes import leading
 from softhot.lab.study.summary import Arm
+from softhot.lab.training.images import PICTURES
 
 __all__ = ["gallery"]
 
-_ABOUT = {
-    "reconstructions": "Test images, and below each the mean pixels given one draw of its latent variables",
-    "samples": "Mean pixels given draws of the latent variables from the prior",
-}
+_TEXTS = (
+    "Test images, and below each the mean pixels given one draw of its latent variables",
+    "Mean pixels given draws of the latent variables from the prior",
+)
+_ABOUT = dict(zip(PICTURES, _TEXTS, strict=True))
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 

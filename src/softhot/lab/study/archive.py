@@ -18,11 +18,11 @@ from softhot.lab.config import Config
 from softhot.lab.files import read_json
 from softhot.lab.study.folder import DECLARATION
 from softhot.lab.study.record import about
+from softhot.lab.training.images import PICTURES
 
 __all__ = ["describe", "read"]
 
 _TEXTS = ("arm", "estimator", "term", "sample")
-_PICTURES = ("reconstructions", "samples")
 _COLUMNS = ("epoch", "valid_elbo", "seconds", "evaluations")
 
 
@@ -111,7 +111,7 @@ def _single(folder: Path) -> dict[str, Any]:
         "curve": curve,
         "pictures": {
             name: base64.b64encode(path.read_bytes()).decode("ascii")
-            for name in _PICTURES
+            for name in PICTURES
             if (path := folder / f"{name}.png").exists()
         },
     }

@@ -89,13 +89,17 @@ from softhot.lab.study.plan import GRID, MOST, Grid, Plan, plan
 from softhot.names import unknown
 from softhot.problems.data import DATA, load
 
-__all__ = ["ESTIMATORS", "SEEDS", "TEMPERATURES", "TERMS", "TUNE", "declare", "parse", "read"]
+__all__ = ["SEEDS", "TUNE", "USUAL", "declare", "parse", "read"]
 
 # what is compared, if nothing else is said
-ESTIMATORS = ["exact", "leave-one-out", "straight-through", "reinmax", "gumbel-softmax", "st-gumbel-softmax"]
-ESTIMATORS += ["mixture-of-discrete-flows"]
-TERMS = ["categorical", "maddison21", "maddison21-exact", "concrete", "concrete-exact", "mixture"]
-TEMPERATURES = [0.5, 1.0]
+USUAL: dict[str, list[Any]] = {
+    "estimator": [
+        *("exact", "leave-one-out", "straight-through", "reinmax", "gumbel-softmax", "st-gumbel-softmax"),
+        "mixture-of-discrete-flows",
+    ],
+    "term": ["categorical", "maddison21", "maddison21-exact", "concrete", "concrete-exact", "mixture"],
+    "temperature": [0.5, 1.0],
+}
 TUNE = ["learning_rate"]
 SEEDS = 3
 
@@ -169,18 +173,17 @@ def declare(table: Mapping[str, Any]) -> Plan:
 
 
 def _grids(table: Mapping[str, Any]) -> list[Grid]:
-    usual: dict[str, Sequence[Any]] = {"estimator": ESTIMATORS, "term": TERMS, "temperature": TEMPERATURES}
     shared = _lists("[grid]", _table(table, "grid"))
     arms = table.get("arms", [])
     if not isinstance(arms, list) or not all(isinstance(arm, dict) for arm in arms):
         raise ValueError("arms are no tables; write [[arms]] above each of them.")
-    grids = [Grid(usual | shared)] if "estimator" in shared or not arms else []
+    grids = [Grid(USUAL | shared)] if "estimator" in shared or not arms else []
     for number, arm in enumerate(arms, 1):
         with _within(f"[[arms]] {number}: "):
             own = _lists("[[arms]]", arm)
             if "estimator" not in own:
                 raise ValueError('an estimator is missing; write estimator = "reinmax", for example.')
-            grids.append(Grid(usual | shared | own, frozenset(own)))
+            grids.append(Grid(USUAL | shared | own, frozenset(own)))
     return grids
 
 

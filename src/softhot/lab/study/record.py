@@ -20,7 +20,7 @@ from softhot.lab.gradients.targets import VaeTarget
 from softhot.lab.provenance import Code
 from softhot.lab.study.together import Together
 from softhot.lab.training import checkpoint
-from softhot.lab.training.images import encoded, prior_samples, reconstructions
+from softhot.lab.training.images import encoded, pictures
 from softhot.lab.training.loop import Epoch, Run, evaluate, few
 from softhot.problems.data import Binarised, ImageData, load, prepare
 from softhot.problems.data.binarise import described
@@ -107,8 +107,7 @@ class Trial:
                 "end": end,
             },
             "pictures": {
-                "reconstructions": encoded(reconstructions(run.model, few(test, 10)), self.data.shape),
-                "samples": encoded(prior_samples(run.model, 3, 10), self.data.shape),
+                name: encoded(images, self.data.shape) for name, images in pictures(run.model, test, rows=3).items()
             },
         }
 

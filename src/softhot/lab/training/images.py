@@ -15,11 +15,20 @@ from softhot.distributions import MixtureOfDiscreteFlows
 from softhot.functional import one_hot_sample
 from softhot.lab.files import replace
 from softhot.lab.seeds import stream
+from softhot.lab.training.loop import few
 from softhot.problems.vae import CategoricalVAE
 
-__all__ = ["encoded", "prior_samples", "reconstructions", "save_grid"]
+__all__ = ["PICTURES", "encoded", "pictures", "prior_samples", "reconstructions", "save_grid"]
 
+PICTURES = ("reconstructions", "samples")
+_COLUMNS = 10
 _SHADES = 16
+
+
+def pictures(model: CategoricalVAE, test: Float[Tensor, "n D"], rows: int) -> dict[str, Tensor]:
+    """Those of a model by name: of some test images, and of so many rows of samples."""
+    both = reconstructions(model, few(test, _COLUMNS)), prior_samples(model, rows, _COLUMNS)
+    return dict(zip(PICTURES, both, strict=True))
 
 
 @torch.no_grad()

@@ -18,8 +18,8 @@ from softhot.lab.config import Config
 from softhot.lab.files import make_folder, read_json, write_csv, write_json
 from softhot.lab.training import checkpoint
 from softhot.lab.training.devices import Process
-from softhot.lab.training.images import prior_samples, reconstructions, save_grid
-from softhot.lab.training.loop import Epoch, Run, Scores, evaluate, few
+from softhot.lab.training.images import pictures, save_grid
+from softhot.lab.training.loop import Epoch, Run, Scores, evaluate
 from softhot.problems.data import load, prepare
 from softhot.problems.data.binarise import described
 
@@ -128,8 +128,8 @@ class Session:
         scores = evaluate(self.run, test)
         model.cpu()  # pictures are drawn there
         write_json(self.folder / "scores.json", {**dataclasses.asdict(scores), "data": self.data})
-        save_grid(self.folder / "reconstructions.png", reconstructions(model, few(test, 10)), self.shape)
-        save_grid(self.folder / "samples.png", prior_samples(model, 5, 10), self.shape)
+        for name, images in pictures(model, test, rows=5).items():
+            save_grid(self.folder / f"{name}.png", images, self.shape)
         return scores
 
 

@@ -11,11 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from softhot.lab.training.images import PICTURES
 from softhot.lab.training.loop import Epoch
 
 __all__ = ["Events"]
-
-PICTURES = ("reconstructions", "samples")
 
 
 class Events:

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
+from softhot.kernels import bernoulli
 from softhot.problems.data.pixels import scale, stack
 
 __all__ = ["ImageData"]
@@ -91,7 +92,7 @@ class ImageData:
     @property
     def binary(self) -> bool:
         """Whether every value of every part is 0 or 1."""
-        return all(bool(((images == 0) | (images == 1)).all()) for images in self._parts().values())
+        return all(map(bernoulli.binary, self._parts().values()))
 
     def _parts(self) -> dict[str, Tensor]:
         return {"train": self.train, "valid": self.valid, "test": self.test}
