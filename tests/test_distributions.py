@@ -49,11 +49,12 @@ class Case:
 
 CASES = {
     "one-hot": Case(sd.OneHotCategorical, td.OneHotCategorical, relaxed=False),
+    "straight-through": Case(sd.OneHotCategoricalStraightThrough, td.OneHotCategoricalStraightThrough, relaxed=False),
     "relaxed": Case(sd.RelaxedOneHotCategorical, td.RelaxedOneHotCategorical),
     "log of relaxed": Case(sd.ExpRelaxedOneHotCategorical, ExpRelaxedCategorical, space="log"),
     "relaxed Bernoulli": Case(sd.RelaxedBernoulli, td.RelaxedBernoulli, event=0),
 }
-VECTORS = ["one-hot", "relaxed", "log of relaxed"]
+VECTORS = ["one-hot", "straight-through", "relaxed", "log of relaxed"]
 RELAXED = ["relaxed", "log of relaxed", "relaxed Bernoulli"]
 TEMPERATURES = [1e-3, 0.1, 1.0, 10.0, 1e3]
 
@@ -208,6 +209,19 @@ def test_reparameterised_samples(case: Case) -> None:
     (gradient,) = torch.autograd.grad(case.ours(0.7, probs=probs).rsample().square().sum(), probs)
     assert gradient.isfinite().all()
     assert gradient.any()
+
+
+@pytest.mark.parametrize("given", ["logits", "probs"])
+def test_straight_through_samples_are_one_hot_with_torchs_gradient(given: str) -> None:
+    leaf = torch.tensor([[0.5, 0.0, 2.0], [1.0, 1.0, 3.0]], requires_grad=True)
+    weight = torch.tensor([1.0, -2.0, 0.5])
+    q, theirs = (kind.OneHotCategoricalStraightThrough(**{given: leaf}) for kind in (sd, td))
+    z = q.rsample((50,), generator=seeded())
+    assert torch.equal(z, z.round())
+    assert torch.equal(z, sd.OneHotCategorical(**{given: leaf}).sample((50,), generator=seeded()))
+    found, expected = (torch.autograd.grad((each @ weight).sum(), leaf)[0] for each in (z, theirs.rsample((50,))))
+    torch.testing.assert_close(found, expected)
+    assert found.any()
 
 
 @cases(*VECTORS)

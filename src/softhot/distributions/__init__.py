@@ -11,6 +11,7 @@ from softhot.distributions.relaxed import (
     RelaxedBernoulli,
     RelaxedOneHotCategorical,
 )
+from softhot.distributions.straight_through import OneHotCategoricalStraightThrough
 
 __all__ = [
     "Autoregressive",
@@ -19,6 +20,7 @@ __all__ = [
     "MaskedNetwork",
     "MixtureOfDiscreteFlows",
     "OneHotCategorical",
+    "OneHotCategoricalStraightThrough",
     "RelaxedBernoulli",
     "RelaxedOneHotCategorical",
     "Scale",
