@@ -11,7 +11,11 @@ from softhot.distributions.relaxed import (
     RelaxedBernoulli,
     RelaxedOneHotCategorical,
 )
-from softhot.distributions.straight_through import OneHotCategoricalStraightThrough
+from softhot.distributions.straight_through import (
+    OneHotCategoricalStraightThrough,
+    RelaxedBernoulliStraightThrough,
+    RelaxedOneHotCategoricalStraightThrough,
+)
 
 __all__ = [
     "Autoregressive",
@@ -22,7 +26,9 @@ __all__ = [
     "OneHotCategorical",
     "OneHotCategoricalStraightThrough",
     "RelaxedBernoulli",
+    "RelaxedBernoulliStraightThrough",
     "RelaxedOneHotCategorical",
+    "RelaxedOneHotCategoricalStraightThrough",
     "Scale",
     "Shift",
     "bases",
