@@ -23,7 +23,6 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from softhot.distributions.one_hot import OneHotCategorical
 from softhot.distributions.relaxed import RelaxedBernoulli, RelaxedOneHotCategorical
-from softhot.functional.sampling import with_gradient_of
 
 __all__ = [
     "OneHotCategoricalStraightThrough",
@@ -31,7 +30,7 @@ __all__ = [
     "RelaxedOneHotCategoricalStraightThrough",
 ]
 
-_SOFT = WeakTensorKeyDictionary()
+_SOFT = WeakTensorKeyDictionary()  # the relaxed sample of every hard one that lives
 
 
 class OneHotCategoricalStraightThrough(OneHotCategorical):
@@ -61,15 +60,15 @@ class OneHotCategoricalStraightThrough(OneHotCategorical):
         self, sample_shape: Any = (), *, generator: torch.Generator | None = None
     ) -> Float[Tensor, "*sample_batch K"]:
         """One-hot draws of shape (*sample_shape, *batch, K), with the gradient of the probabilities."""
-        return self.sample(sample_shape, generator=generator) + (self.probs - self.probs.detach())
+        return _straight_through(self.sample(sample_shape, generator=generator), self.probs)
 
 
 class RelaxedOneHotCategoricalStraightThrough(RelaxedOneHotCategorical):
     r"""One-hot vectors of the largest entry of a relaxed sample, with its gradient.
 
     As Pyro's distribution of this name. ``log_prob`` of such a vector is the log-density of the relaxed sample that it
-    was made of, which is kept for as long as the vector lives, and is not known of a copy. Entropy and divergence are
-    of the relaxed variable too; mean and variance, p and p (1 - p), are of the one-hot vectors.
+    was made of, which is kept for as long as the vector lives, and is not known of a copy, nor inside torch.compile.
+    Entropy and divergence are of the relaxed variable too; mean and variance, p and p (1 - p), of the one-hot vectors.
 
     Arguments:
         temperature: t > 0, a number or a tensor that broadcasts with the batch; a column of shape (\*batch, 1) too.
@@ -152,9 +151,14 @@ class RelaxedBernoulliStraightThrough(RelaxedBernoulli):
         return super().log_prob(_softened(value))
 
 
+def _straight_through(hard: Tensor, soft: Tensor) -> Tensor:
+    """The value of the one, with the gradient of the other."""
+    return hard + (soft - soft.detach())
+
+
 def _hardened(hard: Tensor, soft: Tensor) -> Tensor:
     """A hard sample with the gradient of the soft one, which is kept with it."""
-    sample = with_gradient_of(hard, soft)
+    sample = _straight_through(hard, soft)
     if not torch.compiler.is_compiling():
         _SOFT[sample] = soft
     return sample
