@@ -43,14 +43,19 @@ class Case:
             temperature = torch.as_tensor(temperature, dtype=logits.dtype)
         return make(temperature, logits=logits, **options) if self.relaxed else make(logits=logits, **options)
 
+    def of_probs(self, logits: Tensor, temperature: float | Tensor = 0.7) -> Any:
+        """The same one of ours, from probabilities by a softmax."""
+        return self.ours(*([temperature] if self.relaxed else []), probs=logits.softmax(-1))
+
 
 CASES = {
     "one-hot": Case(sd.OneHotCategorical, td.OneHotCategorical, relaxed=False),
+    "straight-through": Case(sd.OneHotCategoricalStraightThrough, td.OneHotCategoricalStraightThrough, relaxed=False),
     "relaxed": Case(sd.RelaxedOneHotCategorical, td.RelaxedOneHotCategorical),
     "log of relaxed": Case(sd.ExpRelaxedOneHotCategorical, ExpRelaxedCategorical, space="log"),
     "relaxed Bernoulli": Case(sd.RelaxedBernoulli, td.RelaxedBernoulli, event=0),
 }
-VECTORS = ["one-hot", "relaxed", "log of relaxed"]
+VECTORS = ["one-hot", "straight-through", "relaxed", "log of relaxed"]
 RELAXED = ["relaxed", "log of relaxed", "relaxed Bernoulli"]
 TEMPERATURES = [1e-3, 0.1, 1.0, 10.0, 1e3]
 
@@ -201,6 +206,19 @@ def test_reparameterised_samples(case: Case) -> None:
     (gradient,) = torch.autograd.grad(case.ours(0.7, probs=probs).rsample().square().sum(), probs)
     assert gradient.isfinite().all()
     assert gradient.any()
+
+
+@pytest.mark.parametrize("given", ["logits", "probs"])
+def test_straight_through_samples_are_one_hot_with_torchs_gradient(given: str) -> None:
+    leaf = torch.tensor([[0.5, 0.0, 2.0], [1.0, 1.0, 3.0]], requires_grad=True)
+    weight = torch.tensor([1.0, -2.0, 0.5])
+    q, theirs = (kind.OneHotCategoricalStraightThrough(**{given: leaf}) for kind in (sd, td))
+    z = q.rsample((50,), generator=seeded())
+    assert torch.equal(z, z.round())
+    assert torch.equal(z, sd.OneHotCategorical(**{given: leaf}).sample((50,), generator=seeded()))
+    found, expected = (torch.autograd.grad((each @ weight).sum(), leaf)[0] for each in (z, theirs.rsample((50,))))
+    torch.testing.assert_close(found, expected)
+    assert found.any()
 
 
 @cases(*VECTORS)
@@ -369,6 +387,10 @@ def test_kl_is_that_of_the_draws(case: Case) -> None:
 def test_kl_with_impossible_classes(case: Case) -> None:
     q_logits = torch.tensor([[0.5, -INF, 1.0], [0.5, 0.0, 1.0]], requires_grad=True)
     p_logits = torch.tensor([[0.0, -INF, 0.3], [0.0, -INF, 0.3]], requires_grad=True)
+    underflown = kl_divergence(*(case.of_probs(x) for x in (q_logits, p_logits)))
+    torch.testing.assert_close(underflown, kl_divergence(case.make(q_logits), case.make(p_logits)))
+    for gradient in torch.autograd.grad(underflown[0], (q_logits, p_logits)):
+        assert gradient.isfinite().all()
     for q_of, p_of in pairs(case):
         p = case.make(p_logits, of=p_of, validate_args=False)
         kl = td.kl_divergence(case.make(q_logits, of=q_of, validate_args=False), p)
@@ -388,10 +410,12 @@ def test_kl_with_impossible_classes(case: Case) -> None:
 
 
 @cases(*VECTORS)
-def test_impossible_classes(case: Case) -> None:
+@pytest.mark.parametrize("given", ["logits", "probs"])
+def test_impossible_classes(case: Case, given: str) -> None:
     logits = torch.tensor([0.5, -INF, 1.0, -INF], requires_grad=True)
     temperature = torch.tensor(1.7, requires_grad=True)
-    q, few = case.make(logits, temperature), case.make(logits[::2], temperature)
+    make = case.make if given == "logits" else case.of_probs
+    q, few = make(logits, temperature), case.make(logits[::2], temperature)
     draws = q.sample((100,), generator=seeded())
     excluded = -INF if case.space == "log" else 0.0
     assert (draws[:, 1::2] == excluded).all()
@@ -424,10 +448,78 @@ def test_one_hot_vectors_of_impossible_classes() -> None:
     assert certain.sample((50,)).sum(0).tolist() == [50, 0]
 
 
+@cases(*VECTORS)
+@pytest.mark.parametrize("gap", [-70.0, -95.0, -200.0], ids=["normal", "subnormal", "zero"])
+def test_probabilities_of_a_softmax_that_underflows_have_finite_gradients(case: Case, gap: float) -> None:
+    """The slope of log p, which is 1 / p, is then infinite, or overflows; the value is that of torch's log."""
+    logits = torch.tensor([0.0, 1.0, gap], requires_grad=True)
+    q = case.of_probs(logits)
+    assert torch.equal(q.logits, q.probs.log())
+
+    def total(logits: Tensor) -> Tensor:
+        q = case.of_probs(logits)
+        moments: Tensor = q.entropy() + q.mean[:2].square().sum()
+        return moments + q.rsample(generator=seeded())[:2].square().sum() if case.relaxed else moments
+
+    (gradient,) = torch.autograd.grad(total(logits), logits)
+    assert gradient.isfinite().all()
+    torch.testing.assert_close(torch.func.grad(total)(logits.detach()), gradient)
+    if gap == -200:  # a slope of 1 / p^2 overflows sooner than one of 1 / p
+        assert torch.autograd.functional.hessian(total, logits.detach()).isfinite().all()
+    value = torch.eye(3) if not case.relaxed else torch.tensor([0.5, 0.3, 0.2])
+    (gradient,) = torch.autograd.grad(q.log_prob(value.log() if case.space == "log" else value).sum(), logits)
+    assert gradient.isfinite().all()
+    assert gradient[2] != 0 or gap < -70
+
+
+def test_odds_of_a_sigmoid_that_saturates_have_finite_gradients() -> None:
+    x = torch.tensor([40.0, -40.0, -95.0, 200.0, -200.0], requires_grad=True)
+    q = sd.RelaxedBernoulli(0.5, probs=x.sigmoid())
+    assert torch.equal(q.logits, q.probs.log() - (-q.probs).log1p())
+    for value in (q.entropy(), q.mean, q.variance, q.rsample(), q.log_prob(torch.tensor(0.3)), kl_divergence(q, q)):
+        (gradient,) = torch.autograd.grad(value.sum(), x, retain_graph=True)
+        assert gradient.isfinite().all()
+    assert torch.autograd.grad(q.logits.masked_fill(q.logits.isinf(), 0.0).sum(), x)[0].tolist() == [0, 1, 0, 0, 0]
+
+
+@pytest.mark.parametrize("given", ["logits", "probs"])
+def test_kl_of_binary_variables_that_are_certain(given: str) -> None:
+    """Of one class only there is one variable; one class that only one of them has makes the divergence infinite."""
+    ends = torch.tensor([INF, -INF, 0.0])
+    for q_of, p_of in pairs(CASES["relaxed Bernoulli"]):
+        q, p = (
+            (sd if of == "ours" else td).RelaxedBernoulli(torch.tensor(t), **{given: x})
+            for of, t, x in (
+                (q_of, 0.7, ends[:, None] if given == "logits" else ends[:, None].sigmoid()),
+                (p_of, 0.5, ends if given == "logits" else ends.sigmoid()),
+            )
+        )
+        if given == "probs" and "theirs" in (q_of, p_of):
+            continue  # torch moves probabilities away from 0 and 1
+        kl = td.kl_divergence(q, p)
+        even = kl_divergence(sd.RelaxedBernoulli(0.7, 0.5), sd.RelaxedBernoulli(0.5, 0.5)).item()
+        torch.testing.assert_close(kl, torch.tensor([[0.0, INF, INF], [INF, 0.0, INF], [INF, INF, even]]))
+
+
+@cases(*VECTORS)
+def test_probabilities_of_any_normalisation(case: Case) -> None:
+    """Those that PyTorch's own tests of relaxed variables begin with: 0.1, 0.2 and 0.3."""
+    given = torch.tensor([[0.1, 0.2, 0.3], [5.0, 3.0, 0.0]], requires_grad=True)
+    temperature = [torch.tensor(0.7)] if case.relaxed else []
+    q, theirs = (kind(*temperature, probs=given, validate_args=True) for kind in (case.ours, case.theirs))
+    assert torch.equal(q.probs, theirs.probs)
+    assert torch.equal(q.expand((4, 2)).probs[3], q.probs)
+    ((ours,), (expected,)) = (torch.autograd.grad(each.probs[:, 0].sum(), given) for each in (q, theirs))
+    torch.testing.assert_close(ours, expected)
+    value = q.sample()
+    torch.testing.assert_close(q.log_prob(value), case.ours(*temperature, probs=q.probs.detach()).log_prob(value))
+
+
 # ---- arguments
 
 BAD = {
-    "probs that do not sum to one": ({"probs": torch.tensor([[0.5, 0.5], [0.5, 0.6]])}, r"probs has .* sums to 1.1"),
+    "probs of a sum of zero": ({"probs": torch.tensor([[0.5, 0.5], [0.0, 0.0]])}, "probs has a row that sums to 0,"),
+    "probs of an infinite sum": ({"probs": torch.tensor([1.0, INF])}, "probs has a row that sums to inf,"),
     "negative probs": ({"probs": torch.tensor([1.5, -0.5])}, "probs has .* smallest entry -0.5"),
     "probs with NaN": ({"probs": torch.tensor([NAN, 0.5])}, "probs has NaN"),
     "logits with NaN": ({"logits": torch.tensor([NAN, 0.0])}, "logits has NaN"),

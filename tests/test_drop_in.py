@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributions as td
-from test_distributions import CASES, LOGITS, VECTORS, Case, cases, random
+from test_distributions import CASES, LOGITS, Case, cases, random
 from torch import Tensor
 from torch.distributions.transforms import ExpTransform, SigmoidTransform
 
@@ -176,7 +176,7 @@ def test_values_of_another_shape_are_refused(case: Case) -> None:
 # ---- gradients
 
 
-@cases(*VECTORS[1:])
+@cases(*DENSE)
 def test_samples_of_equal_logits_move_by_the_derivative_of_the_softmax(case: Case) -> None:
     """z = softmax(y), so that dz / dlogits is (diag(z) - z z') / t whatever the noise, and for log z: (1 - z') / t."""
     t, logits = 0.6, torch.zeros(4, dtype=torch.float64, requires_grad=True)

@@ -11,7 +11,7 @@ import torch
 from pyro import poutine
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from pyro.infer import TraceEnum_ELBO, config_enumerate
-from test_distributions import LOGITS, Case, cases
+from test_distributions import LOGITS, Case, cases, seeded
 
 import softhot.distributions as sd
 from softhot.functional import gumbel_softmax
@@ -69,3 +69,40 @@ def test_hard_samples_have_the_gradient_of_pyros_straight_through_variable() -> 
     assert_mean(ours.grad - theirs.grad, torch.zeros(4))
     with pytest.raises(AssertionError, match="standard errors"):
         assert_mean(others.grad - theirs.grad, torch.zeros(4))
+
+
+@cases("relaxed", "relaxed Bernoulli")
+def test_straight_through_variables_are_those_of_pyro(case: Case) -> None:
+    """A draw is the hard one of the relaxed sample of the same noise, with its gradient and its density."""
+    name = case.ours.__name__ + "StraightThrough"
+    temperature, weight = (torch.tensor(x).double() for x in (0.7, [1.0, -2.0, 0.5, 3.0]))
+    logits = LOGITS.double().requires_grad_()
+    q, theirs = (getattr(module, name)(temperature, logits=logits) for module in (sd, pd))
+    relaxed = case.make(logits)
+    z, soft = (each.rsample((50,), generator=seeded()) for each in (q, relaxed))
+    assert torch.equal(z, pd.relaxed_straight_through.QuantizeCategorical.apply(soft) if case.event else soft.round())
+    quantised = z.detach().clone()
+    quantised._unquantize = soft  # what Pyro keeps
+    density = theirs.log_prob(quantised)
+    torch.testing.assert_close(q.log_prob(z), density)
+    for ours, expected in (((z * weight).sum(), (soft * weight).sum()), (q.log_prob(z).sum(), density.sum())):
+        slopes = (torch.autograd.grad(each, logits, retain_graph=True)[0] for each in (ours, expected))
+        torch.testing.assert_close(*slopes)
+    assert not q.log_prob(z.clone()).isfinite().any()
+    wide = q.expand((5, *q.batch_shape))
+    assert type(wide) is type(q)
+    assert wide.sample((2,)).unique().tolist() == [0, 1]
+    p = type(q)(0.5, logits=-logits)
+    torch.testing.assert_close(sd.kl_divergence(q, p), sd.kl_divergence(relaxed, case.make(-logits, 0.5)))
+    torch.testing.assert_close(sd.kl_divergence(theirs, p), sd.kl_divergence(q, p))
+
+
+@cases("relaxed", "relaxed Bernoulli")
+def test_moments_of_straight_through_variables_are_those_of_the_draws(case: Case) -> None:
+    q = getattr(sd, case.ours.__name__ + "StraightThrough")(0.7, logits=LOGITS)
+    draws = q.sample((20_000,), generator=seeded())
+    assert_mean(draws, q.mean)
+    assert_mean((draws - q.mean).square(), q.variance)
+    assert_mean(-q.log_prob(draws), q.entropy())
+    with pytest.raises(AssertionError, match="standard errors"):
+        assert_mean(draws, case.make(LOGITS).mean)

@@ -11,6 +11,11 @@ from softhot.distributions.relaxed import (
     RelaxedBernoulli,
     RelaxedOneHotCategorical,
 )
+from softhot.distributions.straight_through import (
+    OneHotCategoricalStraightThrough,
+    RelaxedBernoulliStraightThrough,
+    RelaxedOneHotCategoricalStraightThrough,
+)
 
 __all__ = [
     "Autoregressive",
@@ -19,8 +24,11 @@ __all__ = [
     "MaskedNetwork",
     "MixtureOfDiscreteFlows",
     "OneHotCategorical",
+    "OneHotCategoricalStraightThrough",
     "RelaxedBernoulli",
+    "RelaxedBernoulliStraightThrough",
     "RelaxedOneHotCategorical",
+    "RelaxedOneHotCategoricalStraightThrough",
     "Scale",
     "Shift",
     "bases",

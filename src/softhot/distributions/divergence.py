@@ -9,12 +9,12 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-import torch
 import torch.distributions as td
 from torch import Tensor
 from torch.distributions.kl import kl_divergence, register_kl
 from torch.distributions.relaxed_categorical import ExpRelaxedCategorical
 
+from softhot.distributions.logits import two_logits
 from softhot.distributions.mixture_of_discrete_flows import MixtureOfDiscreteFlows
 from softhot.distributions.one_hot import OneHotCategorical
 from softhot.distributions.relaxed import (
@@ -39,9 +39,7 @@ def _relaxed(q: Any, p: Any) -> Tensor:
 
 
 def _binary(q: Any, p: Any) -> Tensor:
-    q_pair = torch.stack([q.logits, torch.zeros_like(q.logits)], -1)
-    p_pair = torch.stack([p.logits, torch.zeros_like(p.logits)], -1)
-    return relaxed_kl(q_pair, q.temperature, p_pair, p.temperature)
+    return relaxed_kl(two_logits(q.logits), q.temperature, two_logits(p.logits), p.temperature)
 
 
 def _flows(q: MixtureOfDiscreteFlows, p: Any) -> Tensor:

@@ -22,11 +22,12 @@ class OneHotCategorical(Categorical):
     As :class:`torch.distributions.OneHotCategorical`, with a generator, and with logits of -inf in entropy and KL.
 
     Arguments:
-        probs: probabilities of shape (\*batch, K), that sum to one.
+        probs: probabilities of shape (\*batch, K), of any normalisation.
         logits: unnormalised log-probabilities of that shape; -inf marks an impossible class.
 
     Raises:
-        ValueError: If not exactly one of probs and logits is given, or it holds NaN, or probs do not sum to one.
+        ValueError: If not exactly one of probs and logits is given, or it holds NaN, or probs are negative, or a row of
+            them sums to zero or to infinity.
 
     Example:
         >>> import torch, softhot

@@ -22,6 +22,7 @@ from torch.distributions.transforms import (
 )
 from torch.distributions.utils import lazy_property
 
+from softhot.distributions.logits import log_probabilities
 from softhot.functional.check import positive
 
 __all__ = ["Categorical", "Temperate", "begin", "log_simplex", "logit_vector", "simplex"]
@@ -102,18 +103,19 @@ class Categorical(Distribution, ABC):
                 f"{type(self).__name__} takes a floating-point tensor of shape (*batch, K), not {_described(given)}; "
                 "use torch.tensor([...])."
             )
-        if validate_args if validate_args is not None else Distribution._validate_args:
-            check(given, "logits" if probs is None else "probs")
+        validate = bool(Distribution._validate_args if validate_args is None else validate_args)
         if probs is None:
+            if validate:
+                check(given, "logits")
             self.logits = given.log_softmax(-1)
         else:
-            self.probs = given / given.sum(-1, keepdim=True)
+            self.probs = _normalised(given, validate)
         begin(self, given.shape[:-1], given.shape[-1:], validate_args)
 
     @lazy_property
     def logits(self) -> Tensor:
         """Normalised log-probabilities, of shape (*batch, K)."""
-        return self.probs.log()
+        return log_probabilities(self.probs)
 
     @lazy_property
     def probs(self) -> Tensor:
@@ -181,25 +183,33 @@ def begin(
 
 
 def check(value: Tensor, name: str) -> None:
-    if name == "probs":
-        bad = ~simplex.check(value)
-        cure = "logits=... for unnormalised log-probabilities, or probs / probs.sum(-1, keepdim=True)"
-        if bad.any():
-            row = value.detach()[bad][0]
-            shown = (
-                f"a row that sums to {row.double().sum().item():.6g}"
-                + (f" with the smallest entry {row.min().item():.6g}" if (row < 0).any() else "")
-                if not row.isnan().any()
-                else "NaN"
-            )
-            raise ValueError(f"probs has {shown}, but each row must be non-negative and sum to 1; use {cure}.")
-    elif (bad := ~logit_vector.check(value)).any():
+    """An error if a row of these logits holds NaN or +inf, or no number."""
+    if (bad := ~logit_vector.check(value)).any():
         row = value.detach()[bad][0]
         shown = "NaN" if row.isnan().any() else "+inf" if (row == math.inf).any() else "a row of -inf only"
         raise ValueError(
             f"{name} has {shown}, but each row must hold numbers or -inf, with at least one number; "
             "use -inf to exclude a class, and torch.isfinite to find where it comes from."
         )
+
+
+def _normalised(probs: Tensor, validate: bool) -> Tensor:
+    """Each row divided by its sum; an error, if wanted, where that gives no probabilities."""
+    total = probs.sum(-1, keepdim=True)
+    if validate and not (good := (probs >= 0).all(-1, keepdim=True) & (total > 0) & (total < math.inf)).all():
+        row = probs.detach()[~good.squeeze(-1)][0]
+        shown = (
+            "NaN"
+            if row.isnan().any()
+            else f"a row with the smallest entry {row.min().item():.6g}"
+            if (row < 0).any()
+            else f"a row that sums to {row.sum().item():.6g}"
+        )
+        raise ValueError(
+            f"probs has {shown}, but each row must be non-negative, with a sum that is positive and finite; "
+            "use logits=... for unnormalised log-probabilities."
+        )
+    return probs / total
 
 
 def _described(value: object) -> str:

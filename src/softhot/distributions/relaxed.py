@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 from torch.distributions.utils import lazy_property
 
+from softhot.distributions.logits import log_odds, two_logits
 from softhot.distributions.parameters import Temperate, begin, log_simplex, simplex
 from softhot.functional.check import positive
 from softhot.functional.choice import EULER, expected_max
@@ -43,7 +44,7 @@ class ExpRelaxedOneHotCategorical(Temperate):
     Arguments:
         temperature: t > 0, a number or a tensor that broadcasts with the batch; a column of shape (\*batch, 1), which
             torch needs, is the same.
-        probs: probabilities of shape (\*batch, K), that sum to one.
+        probs: probabilities of shape (\*batch, K), of any normalisation.
         logits: unnormalised log-probabilities of that shape; -inf marks an impossible class.
 
     Raises:
@@ -111,7 +112,7 @@ class RelaxedOneHotCategorical(Temperate):
     Arguments:
         temperature: t > 0, a number or a tensor that broadcasts with the batch; a column of shape (\*batch, 1), which
             torch needs, is the same.
-        probs: probabilities of shape (\*batch, K), that sum to one.
+        probs: probabilities of shape (\*batch, K), of any normalisation.
         logits: unnormalised log-probabilities of that shape; -inf marks an impossible class.
 
     Raises:
@@ -227,7 +228,7 @@ class RelaxedBernoulli(Distribution):
     @lazy_property
     def logits(self) -> Tensor:
         """Log-odds, of shape (*batch)."""
-        return self.probs.log() - (-self.probs).log1p()
+        return log_odds(self.probs)
 
     @lazy_property
     def probs(self) -> Tensor:
@@ -249,9 +250,7 @@ class RelaxedBernoulli(Distribution):
 
     def two_classes(self) -> RelaxedOneHotCategorical:
         """The relaxed one-hot variable (z, 1 - z)."""
-        log_odds = self.logits
-        pair = torch.stack([torch.nn.functional.logsigmoid(log_odds), torch.nn.functional.logsigmoid(-log_odds)], -1)
-        return RelaxedOneHotCategorical(self.temperature, logits=pair, validate_args=False)
+        return RelaxedOneHotCategorical(self.temperature, logits=two_logits(self.logits), validate_args=False)
 
     @property
     def mean(self) -> Float[Tensor, "*batch"]:
