@@ -17,15 +17,43 @@ LAB = ["kinds", "files", "seeds", "provenance", "config"]  # files that all room
 LAB += ["training", "gradients", "study", "experiments", "figures", "report"]
 
 
+def imported(source, package):
+    """The full names of all that a module in a package imports, in any of the forms that Python has."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        if isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: -node.level + 1 or None] if node.level else []
+            yield from (".".join([*above, *filter(None, [node.module]), alias.name]) for alias in node.names)
+
+
 def imports(within):
     """(room, the room that it imports from, file) for all imports of one part of a package from another."""
-    for path in (SOURCE / within).rglob("*.py"):
-        room = path.relative_to(SOURCE / within).parts[0].removesuffix(".py")
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.ImportFrom) and node.module:
-                found = re.match(rf"softhot\.{within}\.?(\w+)", node.module)
-                if found and room != "__init__":
-                    yield room, found[1], path.name
+    folder = SOURCE / within
+    prefix = ".".join(["softhot", *filter(None, [within])]) + "."
+    for path in folder.rglob("*.py"):
+        room = path.relative_to(folder).parts[0].removesuffix(".py")
+        package = ".".join(path.relative_to(SOURCE.parent).parts[:-1])
+        for name in imported(path.read_text(), package):
+            other = name.removeprefix(prefix).split(".")[0]
+            is_room = (folder / other).is_dir() or (folder / f"{other}.py").exists()
+            if name.startswith(prefix) and is_room and room != "__init__":
+                yield room, other, path.name
+
+
+@pytest.mark.parametrize(
+    ("source", "names"),
+    [
+        ("import softhot.cli.app as app, math", ["softhot.cli.app", "math"]),
+        ("from softhot import lab", ["softhot.lab"]),
+        ("from softhot.lab.config import Config", ["softhot.lab.config.Config"]),
+        ("from . import vae", ["softhot.problems.data.vae"]),
+        ("from .vae import VAE", ["softhot.problems.data.vae.VAE"]),
+        ("def late():\n    from ...lab import config, files", ["softhot.lab.config", "softhot.lab.files"]),
+    ],
+)
+def test_imports_are_seen_in_every_form(source, names):
+    assert list(imported(source, "softhot.problems.data")) == names
 
 
 @pytest.mark.parametrize(("within", "rooms"), [("", ROOMS), ("lab", LAB)])
