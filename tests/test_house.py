@@ -80,7 +80,8 @@ def test_every_file_that_says_the_version_says_the_same():
 
 
 def test_rooms_come_when_they_are_asked_for():
-    assert {"kl", "estimators", "__version__"} <= set(dir(softhot))
+    assert set(softhot.__all__) == {"__version__", *ROOMS} - {"names", "kernels", "cli"}
+    assert set(softhot.__all__) <= set(dir(softhot))
     assert all(getattr(softhot, name) is not None for name in softhot.__all__)
     with pytest.raises(AttributeError, match="'softhot' has no attribute 'nothing'"):
         softhot.nothing  # noqa: B018
