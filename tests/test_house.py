@@ -2,6 +2,8 @@
 
 import ast
 import re
+import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -27,14 +29,17 @@ def imported(source, package):
             yield from (".".join([*above, *filter(None, [node.module]), alias.name]) for alias in node.names)
 
 
+def imported_by(path):
+    return imported(path.read_text(), ".".join(path.relative_to(SOURCE.parent).parts[:-1]))
+
+
 def imports(within):
     """(room, the room that it imports from, file) for all imports of one part of a package from another."""
     folder = SOURCE / within
     prefix = ".".join(["softhot", *filter(None, [within])]) + "."
     for path in folder.rglob("*.py"):
         room = path.relative_to(folder).parts[0].removesuffix(".py")
-        package = ".".join(path.relative_to(SOURCE.parent).parts[:-1])
-        for name in imported(path.read_text(), package):
+        for name in imported_by(path):
             other = name.removeprefix(prefix).split(".")[0]
             is_room = (folder / other).is_dir() or (folder / f"{other}.py").exists()
             if name.startswith(prefix) and is_room and room != "__init__":
@@ -62,6 +67,28 @@ def test_imports_go_leftwards(within, rooms):
     assert len(found) > 100
     assert {room for room, *_ in found} | {other for _, other, _ in found} <= set(rooms)
     assert not [one for one in found if rooms.index(one[1]) > rooms.index(one[0])]
+
+
+# the extras of pyproject.toml that a room may import from; what every installation has, any may
+EXTRAS = {"problems": ["lab"], "lab": ["lab", "devices", "tensorboard"], "cli": ["lab"]}
+PACKAGED = {"sklearn": "scikit-learn", "PIL": "pillow", "lightning_fabric": "lightning-fabric"}
+PACKAGED |= {"llvmlite": "numba", "dask": "distributed", "triton": "torch"}  # which bring them along
+
+
+def test_what_is_imported_is_what_the_package_depends_on():
+    project = tomllib.loads((SOURCE.parent.parent / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    seen = set()
+    for path in SOURCE.rglob("*.py"):
+        room = path.relative_to(SOURCE).parts[0].removesuffix(".py")
+        declared = [*project["dependencies"], *(one for extra in EXTRAS.get(room, ()) for one in extras[extra])]
+        installed = {re.match(r"[\w.-]+", one)[0] for one in declared}
+        for name in imported_by(path):
+            top = name.split(".")[0]
+            if top != "softhot" and top not in sys.stdlib_module_names:
+                seen.add(top)
+                assert PACKAGED.get(top, top) in installed, f"{path} imports {top}"
+    assert seen >= {"torch", "numba", "typer", "plotly", "tensorboardX", *PACKAGED}
 
 
 def test_every_room_is_described_and_in_the_picture():
