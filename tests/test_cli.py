@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
@@ -322,16 +323,34 @@ def test_bad_checkpoints_are_one_line_and_status_2(capsys, tmp_path, damage):
     assert "run/checkpoint.safetensors" in captured.err
 
 
-def test_control_c_is_one_line_and_keeps_what_is_finished(capsys, monkeypatch, tmp_path):
-    def interrupt(*arguments, **options):
-        raise KeyboardInterrupt
+def interrupt(*arguments, **options):
+    raise KeyboardInterrupt
 
+
+def test_control_c_is_one_line_and_keeps_what_is_finished(capsys, monkeypatch, tmp_path):
     monkeypatch.setattr("softhot.lab.training.single.checkpoint.save", interrupt)
     assert main(["train", *TINY, "--out", "run"]) == 130
-    assert capsys.readouterr().err.startswith("softhot: stopped; what is finished is kept")
+    assert capsys.readouterr().err == (
+        "softhot: stopped; what is finished is kept: run the command again with --resume to go on\n"
+    )
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path)
     assert main(["train", *TINY, "--out", "run", "--resume"]) == 0
+
+
+def test_control_c_promises_nothing_where_nothing_is_kept(capsys, monkeypatch):
+    monkeypatch.setattr("softhot.cli.entropy.entropies", interrupt)
+    assert main(["entropy", "--probs", "0.5", "0.5"]) == 130
+    assert capsys.readouterr().err == "softhot: stopped\n"
+
+
+def test_control_c_while_commands_are_imported_is_one_line(capsys, monkeypatch):
+    monkeypatch.delitem(sys.modules, "softhot.cli.app")
+    monkeypatch.setattr(sys, "meta_path", [SimpleNamespace(find_spec=interrupt)])
+    assert main(["compare"]) == 130
+    monkeypatch.undo()
+    told = "softhot: stopped; what is finished is kept: run the command again to go on\n"
+    assert capsys.readouterr().err == told
 
 
 MINE = """

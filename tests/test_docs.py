@@ -9,6 +9,7 @@ from pages.certificates import certificates
 from pages.draws import drawn
 from pages.formulas import mathml
 from pages.kept import kept
+from pages.reference import reference
 from pages.symbols import undocumented
 
 from softhot.distributions import OneHotCategorical
@@ -82,6 +83,12 @@ def test_an_undocumented_method_or_constant_is_found(tmp_path, monkeypatch):
     (tmp_path / "half.py").write_text(HALF)
     monkeypatch.syspath_prepend(tmp_path)
     assert undocumented("half") == ["half.Half.silent", "half.NUMBER", "half.Silent"]
+
+
+def test_the_format_of_a_declared_study_is_on_a_page():
+    page = reference(())["packages/softhot.lab"]
+    assert ".. py:module:: softhot.lab.study.declaration\n" in page
+    assert "``[budget]``    one of epochs" in page
 
 
 def test_a_formula_with_an_unknown_command_is_refused():

@@ -2,6 +2,8 @@
 
 import ast
 import re
+import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -17,15 +19,46 @@ LAB = ["kinds", "files", "seeds", "provenance", "config"]  # files that all room
 LAB += ["training", "gradients", "study", "experiments", "figures", "report"]
 
 
+def imported(source, package):
+    """The full names of all that a module in a package imports, in any of the forms that Python has."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        if isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: -node.level + 1 or None] if node.level else []
+            yield from (".".join([*above, *filter(None, [node.module]), alias.name]) for alias in node.names)
+
+
+def imported_by(path):
+    return imported(path.read_text(), ".".join(path.relative_to(SOURCE.parent).parts[:-1]))
+
+
 def imports(within):
     """(room, the room that it imports from, file) for all imports of one part of a package from another."""
-    for path in (SOURCE / within).rglob("*.py"):
-        room = path.relative_to(SOURCE / within).parts[0].removesuffix(".py")
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.ImportFrom) and node.module:
-                found = re.match(rf"softhot\.{within}\.?(\w+)", node.module)
-                if found and room != "__init__":
-                    yield room, found[1], path.name
+    folder = SOURCE / within
+    prefix = ".".join(["softhot", *filter(None, [within])]) + "."
+    for path in folder.rglob("*.py"):
+        room = path.relative_to(folder).parts[0].removesuffix(".py")
+        for name in imported_by(path):
+            other = name.removeprefix(prefix).split(".")[0]
+            is_room = (folder / other).is_dir() or (folder / f"{other}.py").exists()
+            if name.startswith(prefix) and is_room and room != "__init__":
+                yield room, other, path.name
+
+
+@pytest.mark.parametrize(
+    ("source", "names"),
+    [
+        ("import softhot.cli.app as app, math", ["softhot.cli.app", "math"]),
+        ("from softhot import lab", ["softhot.lab"]),
+        ("from softhot.lab.config import Config", ["softhot.lab.config.Config"]),
+        ("from . import vae", ["softhot.problems.data.vae"]),
+        ("from .vae import VAE", ["softhot.problems.data.vae.VAE"]),
+        ("def late():\n    from ...lab import config, files", ["softhot.lab.config", "softhot.lab.files"]),
+    ],
+)
+def test_imports_are_seen_in_every_form(source, names):
+    assert list(imported(source, "softhot.problems.data")) == names
 
 
 @pytest.mark.parametrize(("within", "rooms"), [("", ROOMS), ("lab", LAB)])
@@ -34,6 +67,28 @@ def test_imports_go_leftwards(within, rooms):
     assert len(found) > 100
     assert {room for room, *_ in found} | {other for _, other, _ in found} <= set(rooms)
     assert not [one for one in found if rooms.index(one[1]) > rooms.index(one[0])]
+
+
+# the extras of pyproject.toml that a room may import from; what every installation has, any may
+EXTRAS = {"problems": ["lab"], "lab": ["lab", "devices", "tensorboard"], "cli": ["lab"]}
+PACKAGED = {"sklearn": "scikit-learn", "PIL": "pillow", "lightning_fabric": "lightning-fabric"}
+PACKAGED |= {"llvmlite": "numba", "dask": "distributed", "triton": "torch"}  # which bring them along
+
+
+def test_what_is_imported_is_what_the_package_depends_on():
+    project = tomllib.loads((SOURCE.parent.parent / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    seen = set()
+    for path in SOURCE.rglob("*.py"):
+        room = path.relative_to(SOURCE).parts[0].removesuffix(".py")
+        declared = [*project["dependencies"], *(one for extra in EXTRAS.get(room, ()) for one in extras[extra])]
+        installed = {re.match(r"[\w.-]+", one)[0] for one in declared}
+        for name in imported_by(path):
+            top = name.split(".")[0]
+            if top != "softhot" and top not in sys.stdlib_module_names:
+                seen.add(top)
+                assert PACKAGED.get(top, top) in installed, f"{path} imports {top}"
+    assert seen >= {"torch", "numba", "typer", "plotly", "tensorboardX", *PACKAGED}
 
 
 def test_every_room_is_described_and_in_the_picture():
@@ -52,7 +107,8 @@ def test_every_file_that_says_the_version_says_the_same():
 
 
 def test_rooms_come_when_they_are_asked_for():
-    assert {"kl", "estimators", "__version__"} <= set(dir(softhot))
+    assert set(softhot.__all__) == {"__version__", *ROOMS} - {"names", "kernels", "cli"}
+    assert set(softhot.__all__) <= set(dir(softhot))
     assert all(getattr(softhot, name) is not None for name in softhot.__all__)
     with pytest.raises(AttributeError, match="'softhot' has no attribute 'nothing'"):
         softhot.nothing  # noqa: B018

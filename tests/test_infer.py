@@ -246,6 +246,8 @@ REFUSED: list[tuple[list[str], str]] = [
     (["house.bif", "--optimiser", "sgd"], "unknown optimiser 'sgd'"),
     (["house.bif", "--plot", "picture.gif"], "cannot write a picture as '.gif'"),
     (["hous.bif"], "cannot read 'hous.bif': No such file"),
+    (["asia"], "'asia' is no file, and SOFTHOT_DATA is not set, where a network of that name would be;"),
+    (["asia"], "or set SOFTHOT_DATA to a folder that holds bayesnets/asia.bif"),
 ]
 
 
@@ -269,6 +271,8 @@ def test_a_name_is_looked_up_among_the_data(tmp_path: Path, monkeypatch: pytest.
     Path("pair.bif").rename(tmp_path / "bayesnets/pair.bif")
     monkeypatch.setenv("SOFTHOT_DATA", str(tmp_path))
     assert [node.name for node in Plan("pair").model.hidden] == ["A", "B", "C"]
+    with pytest.raises(ValueError, match=rf"SOFTHOT_DATA='{tmp_path}' does not hold bayesnets/asia.bif, where a"):
+        _ = Plan("asia").model
 
 
 def test_a_climb_that_diverges_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

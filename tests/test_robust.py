@@ -5,11 +5,13 @@ Finite, right against the reference in plain torch or a formula, with finite gra
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -357,6 +359,83 @@ def test_what_are_no_logits(call: Callable[[Tensor], Any]) -> None:
         assert "\n" not in str(error.value)
 
 
+LOGITS_LIKE = {"kl", "locations", "log_sample", "logits", "prior_logits", "z"}
+HEAT_LIKE = {"prior_temperature", "scale", "tau", "temperature"}
+FUNCTIONS = {
+    name: {
+        parameter: torch.eye(3)[:2] if parameter in LOGITS_LIKE else "mean" if parameter == "reduction" else 0.5
+        for parameter in inspect.signature(getattr(sf, name)).parameters
+        if parameter in LOGITS_LIKE | HEAT_LIKE | {"reduction"}
+    }
+    for name in sf.__all__
+    if inspect.isfunction(getattr(sf, name)) and name != "remember_log"  # keeps what it is given
+}
+WITH_LOGITS = [(name, one) for name, given in FUNCTIONS.items() for one in given if one in LOGITS_LIKE]
+WITH_LOGITS.remove(("with_conditional_gradient", "z"))  # z was drawn before, of logits that it checks
+WITH_HEAT = [(name, one) for name, given in FUNCTIONS.items() for one in given if one in HEAT_LIKE]
+ONE_FOR_ALL = [("gaussian_sample", "scale"), ("with_conditional_gradient", "temperature")]
+BESIDE = [pair for pair in WITH_HEAT if pair not in ONE_FOR_ALL]
+
+
+def refused(name: str, changed: dict[str, Any], message: str) -> None:
+    torch.manual_seed(0)
+    with pytest.raises(ValueError, match=message) as error:
+        getattr(sf, name)(**FUNCTIONS[name] | changed)
+    assert "\n" not in str(error.value)
+
+
+def test_the_functions_of_logits_are_all_there() -> None:
+    assert len(WITH_LOGITS) > 20
+    assert {name for name, _ in WITH_LOGITS} >= {"gumbel_softmax", "log_mass", "relaxed_kl", "usage", "expected_max"}
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(("name", "parameter"), WITH_LOGITS)
+@pytest.mark.parametrize("other", [[[0.0, 1.0]], np.eye(3), None], ids=["list", "array", "None"])
+def test_what_are_no_tensors(name: str, parameter: str, other: Any) -> None:
+    refused(name, {parameter: other}, rf"^{parameter} is a {type(other).__name__}, .* use torch.as_tensor\({parameter}")
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(("name", "parameter"), WITH_HEAT)
+@pytest.mark.parametrize("heat", ["x", None, [1.0, 2.0], 1j, np.array([0.5, 0.5])], ids=repr)
+def test_what_are_no_temperatures(name: str, parameter: str, heat: Any) -> None:
+    refused(name, {parameter: heat}, rf"^{parameter} is a {type(heat).__name__}, .* use {parameter}=1.0")
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(("name", "parameter"), WITH_HEAT)
+def test_numbers_of_every_type_are_temperatures(name: str, parameter: str) -> None:
+    def value(heat: Any) -> Tensor:
+        torch.manual_seed(0)
+        found: Tensor = getattr(sf, name)(**FUNCTIONS[name] | {parameter: heat})
+        return found
+
+    for heat in (np.float32(0.5), np.float64(0.5)):
+        assert torch.equal(value(heat), value(0.5))
+    for heat in (1, np.int64(1)):
+        assert torch.equal(value(heat), value(1.0))
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_an_array_may_be_a_temperature() -> None:
+    logits = torch.tensor([0.0, 1.0])
+    assert torch.equal(sf.relaxed_mean(logits, np.array(0.5)), sf.relaxed_mean(logits, 0.5))
+
+
+@pytest.mark.parametrize(("name", "parameter"), BESIDE)
+def test_temperatures_on_another_device_are_refused(name: str, parameter: str) -> None:
+    """Samples and means used to be memory that nobody wrote: other numbers at every call."""
+    for heat in (torch.ones((), device="meta"), torch.ones(2, device="meta")):
+        refused(name, {parameter: heat}, rf"^{parameter} is on the device meta, .* use {parameter}.to\('cpu'\)")
+
+
+@pytest.mark.parametrize("value", [sf.gumbel_softmax, sf.relaxed_mean, sf.relaxed_entropy, sf.expected_max])
+def test_a_number_on_the_cpu_goes_with_logits_elsewhere(value: Callable[..., Tensor]) -> None:
+    for heat in (torch.tensor(0.5), torch.tensor([0.5]), torch.tensor(0.5, device="meta")):
+        assert value(torch.zeros(2, 3, device="meta"), heat).is_meta
+
+
 PAIRS: dict[str, Callable[[Tensor, Tensor], Any]] = {
     "categorical_kl": sf.categorical_kl,
     "log_mass": sf.log_mass,
@@ -373,6 +452,8 @@ def test_logits_of_other_classes_or_batches(call: Callable[[Tensor, Tensor], Any
         with pytest.raises(ValueError, match="use ") as error:
             call(torch.zeros(one), torch.zeros(other))
         assert "\n" not in str(error.value)
+    with pytest.raises(ValueError, match=r"is on the device cpu and .* on meta; use \w+.to\(\w+.device\)"):
+        call(torch.zeros(2, 3), torch.zeros(2, 3, device="meta"))
 
 
 def test_gaussian_samples_show_what_is_not_a_number() -> None:

@@ -13,6 +13,7 @@ __all__ = ["DEFINITIONS", "reference"]
 # files with nothing public in them, whose definitions others refer to
 DEFINITIONS = {
     "softhot.estimators": ("softhot.estimators.relaxed_control",),
+    "softhot.lab": ("softhot.lab.study.declaration",),
     "softhot.problems.data": ("softhot.problems.data.files",),
 }
 

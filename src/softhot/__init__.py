@@ -5,11 +5,12 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from softhot import bounds, distributions, estimators, functional, kl
+    from softhot import bounds, distributions, estimators, functional, inference, kl, lab, problems, testing
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "bounds", "distributions", "estimators", "functional", "kl"]
+__all__ = ["__version__", "bounds", "distributions", "estimators", "functional"]
+__all__ += ["inference", "kl", "lab", "problems", "testing"]
 
 
 def __getattr__(name: str) -> ModuleType:

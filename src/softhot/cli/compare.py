@@ -119,9 +119,9 @@ def compare(
 ) -> None:
     """Train every pair of an estimator and a KL term that go together, and report what each really optimised.
 
-    The study is that of the options, or of a TOML file (see softhot.lab.study.declaration). Of several learning rates
-    one is chosen for each arm, by the validation images. A study that was stopped goes on where it was: run the same
-    command again.
+    The study is that of the options, or of a TOML file (its format: python -m pydoc softhot.lab.study.declaration). Of
+    several learning rates one is chosen for each arm, by the validation images. A study that was stopped goes on where
+    it was: run the same command again.
     """
     if workers is not None and workers < 1:
         raise ValueError(f"--workers {workers} runs nothing; use --workers 1 or more, or leave it out.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any
 
 import torch
@@ -11,22 +11,30 @@ from torch import Tensor
 
 from softhot.kernels.routes import broadcast, unseen
 
-__all__ = ["alike", "counted", "floating", "positive", "wide"]
+__all__ = ["alike", "counted", "floating", "positive", "tensor", "wide"]
 
 _HALF = (torch.float16, torch.bfloat16)  # computed in float32
+_NUMBERS = (Real, torch.SymFloat, torch.SymInt)  # Real: NumPy's, too
 
 
-def positive(name: str, value: float | Tensor, batch: torch.Size, *, column: bool = True) -> float | Tensor:
+def positive(
+    name: str, value: float | Tensor, batch: torch.Size, *, column: bool = True, device: torch.device | None = None
+) -> float | Tensor:
     """The value, if it is a finite positive number or a tensor of such that broadcasts with the batch.
 
-    A column, with a last dimension of one for the classes, loses that dimension.
-
-    Where values cannot be seen, since they are compiled or mapped, only their shape is checked.
+    A column, with a last dimension of one for the classes, loses that dimension. Where values cannot be seen, since
+    they are compiled or mapped, only their shape is checked. With a device, which is the batch's, the tensor has to be
+    there or on the CPU: of one on the meta device an operator would return memory that nobody wrote.
     """
     if type(value) is float or not isinstance(value, Tensor):
-        if not 0 < value < math.inf:
+        number = value if isinstance(value, (float, int)) else _number(name, value)
+        if not 0 < number < math.inf:
             raise ValueError(f"{name}={value} is not a positive finite number; use {name}=1.0, for example.")
-        return float(value)
+        return float(number)
+    if device is not None and not value.is_cpu and value.device != device:
+        raise ValueError(
+            f"{name} is on the device {value.device}, what it belongs to on {device}; use {name}.to({str(device)!r})."
+        )
     if value.numel() != 1:
         if column and value.dim() == len(batch) + 1 and value.shape[-1] == 1:
             value = value.squeeze(-1)
@@ -48,8 +56,15 @@ def positive(name: str, value: float | Tensor, batch: torch.Size, *, column: boo
     return value
 
 
+def tensor(name: str, value: object) -> None:
+    """An error if this is no tensor."""
+    if not isinstance(value, Tensor):
+        raise ValueError(f"{name} is a {type(value).__name__}, not a tensor; use torch.as_tensor({name}).")
+
+
 def floating(name: str, value: Tensor, *, least: int = 0) -> None:
     """An error if these are no floating-point numbers over a last dimension of classes, at least so many."""
+    tensor(name, value)
     if not value.is_floating_point():
         raise ValueError(f"{name} is a tensor of {value.dtype}, not of floats; use {name}.float().")
     if value.dim() < 1 or value.shape[-1] < least:
@@ -59,9 +74,14 @@ def floating(name: str, value: Tensor, *, least: int = 0) -> None:
 
 
 def alike(name: str, value: Tensor, other_name: str, other: Tensor) -> None:
-    """An error if these are no floats over as many classes, of batches that broadcast."""
+    """An error if these are no floats over as many classes, on one device, of batches that broadcast."""
     floating(name, value)
     floating(other_name, other)
+    if value.device != other.device:
+        raise ValueError(
+            f"{name} is on the device {value.device} and {other_name} on {other.device}; "
+            f"use {other_name}.to({name}.device)."
+        )
     if value.dim() == other.dim() and value.shape == other.shape:
         return
     as_many = value.shape[-1] == other.shape[-1]
@@ -85,6 +105,17 @@ def counted(name: str, value: Any, least: int, why: str, *, who: str = "") -> No
         raise ValueError(f"{_shown(name, value, who)} is not a whole number; use {name}={least}, for example.")
     if value < least:
         raise ValueError(f"{_shown(name, value, who)} {why}; use {name} >= {least}.")
+
+
+def _number(name: str, value: Any) -> float:
+    """A number of another type than Python's own; an array of NumPy's may be one."""
+    single = value.item() if getattr(value, "shape", None) == () else value
+    if not isinstance(single, _NUMBERS):
+        raise ValueError(
+            f"{name} is a {type(value).__name__}, not a number or a tensor; "
+            f"use {name}=1.0, for example, or torch.as_tensor({name})."
+        )
+    return single  # type: ignore[return-value]
 
 
 def _shown(name: str, value: object, who: str) -> str:

@@ -108,4 +108,4 @@ def _checked(locations: Tensor, scale: float | Tensor, noise: str) -> float | Te
     if noise not in NOISES:
         raise unknown("noise", noise, NOISES)
     floating("locations", locations)
-    return positive("scale", scale, locations.shape[:-1], column=False)
+    return positive("scale", scale, locations.shape[:-1], column=False, device=locations.device)

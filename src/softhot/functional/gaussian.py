@@ -81,7 +81,7 @@ def gaussian_sample(
         torch.Size([5, 3])
     """
     floating("logits", logits, least=1)
-    heat = positive("temperature", temperature, logits.shape[:-1])
+    heat = positive("temperature", temperature, logits.shape[:-1], device=logits.device)
     positive("scale", scale, torch.Size())
     positive("delta", delta, torch.Size())
     means, rest = gaussian_means(logits)

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from softhot.functional.check import floating, positive, wide
+from softhot.functional.check import floating, positive, tensor, wide
 from softhot.functional.log_space import remember_log
 from softhot.kernels import sampler
 from softhot.kernels.routes import FULL
@@ -59,13 +59,14 @@ def gumbel_softmax(
         Jang, Gu, Poole (2017), "Categorical reparameterization with Gumbel-softmax", eq. 2.
         Maddison, Mnih, Teh (2017), "The Concrete distribution", eq. 10.
     """
+    tensor("logits", logits)
     also: sampler.Also = "hard" if hard else ""
     if dim == -1 or dim == logits.dim() - 1:
-        return _sample(logits, positive("tau", tau, logits.shape[:-1]), generator, also)
+        return _sample(logits, positive("tau", tau, logits.shape[:-1], device=logits.device), generator, also)
     last = logits.movedim(dim, -1)
     if isinstance(tau, Tensor) and tau.dim() == logits.dim():
         tau = tau.movedim(dim, -1)
-    return _sample(last, positive("tau", tau, last.shape[:-1]), generator, also).movedim(-1, dim)
+    return _sample(last, positive("tau", tau, last.shape[:-1], device=last.device), generator, also).movedim(-1, dim)
 
 
 def straight_through(
@@ -92,6 +93,7 @@ def straight_through(
     Reference:
         Bengio, Léonard, Courville (2013), "Estimating or propagating gradients through stochastic neurons".
     """
+    tensor("logits", logits)
     return _sample(logits.movedim(dim, -1), 1.0, generator, "straight").movedim(-1, dim)
 
 
@@ -140,7 +142,7 @@ def relaxed_sample(
         (tensor([0.]), tensor([True]))
     """
     floating("logits", logits)
-    temperature = positive("temperature", temperature, logits.shape[:-1])
+    temperature = positive("temperature", temperature, logits.shape[:-1], device=logits.device)
     soft, log = _sample(logits, temperature, generator, "log")
     return remember_log(soft, log.detach())
 
@@ -169,7 +171,9 @@ def gumbel_log_softmax(
         tensor([True, True])
     """
     floating("logits", logits)
-    return _sample(logits, positive("temperature", temperature, logits.shape[:-1]), generator, "log")[1]
+    return _sample(
+        logits, positive("temperature", temperature, logits.shape[:-1], device=logits.device), generator, "log"
+    )[1]
 
 
 def _sample(logits: Tensor, temperature: float | Tensor, generator: torch.Generator | None, also: sampler.Also) -> Any:

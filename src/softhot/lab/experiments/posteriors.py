@@ -37,7 +37,7 @@ from softhot.lab.seeds import stream
 from softhot.lab.training.learner import Learner
 from softhot.names import unknown
 from softhot.problems import BayesianNetwork
-from softhot.problems.data.shared import shared
+from softhot.problems.data.shared import absent, shared
 from softhot.problems.elimination import draw
 
 __all__ = ["BOUNDS", "METHODS", "Found", "Plan", "Watch", "found"]
@@ -122,8 +122,19 @@ class Plan:
             if given.get(name, state) != state:
                 raise ValueError(f"the evidence {pair!r} contradicts {name}={given[name]}; give one of them.")
             given[name] = state
-        named = None if Path(self.network).exists() else shared(f"bayesnets/{self.network}.bif")
-        return BayesianNetwork.from_bif(named or self.network, given)
+        return BayesianNetwork.from_bif(self._file(), given)
+
+    def _file(self) -> Path:
+        path, relative = Path(self.network), f"bayesnets/{self.network}.bif"
+        if path.exists() or path.suffix == ".bif":
+            return path
+        named = shared(relative)
+        if named is None:
+            raise ValueError(
+                f"{self.network!r} is no file, and {absent(relative)}, where a network of that name would be; "
+                f"use the path of a .bif file, or set SOFTHOT_DATA to a folder that holds {relative}."
+            )
+        return named
 
     def target(self, z: Tensor) -> Tensor:
         """What is climbed: the logarithm of the joint probability, with the floor for that of zero."""

@@ -51,7 +51,7 @@ Everything may be left out: what is not said has the default of ``softhot compar
 ``[[arms]]``    the same, one table for each group of estimators
 ==============  =====================================================================================================
 
-The settings are those of :class:`softhot.lab.config.Config`. All combinations of the lists are run. An estimator takes
+The settings are those of ``softhot.lab.config.Config``. All combinations of the lists are run. An estimator takes
 the settings that it has; temperatures of ``[grid]`` are those of relaxed variables, and those of ``[[arms]]`` are for
 whatever estimator is named beside them. If there are ``[[arms]]``, the estimators of ``[grid]`` are run as well, if it
 names any.

@@ -38,7 +38,9 @@ def read_array(path: Path, name: str) -> NDArray[Any]:
     with reading(path), _opened(path) as stored:
         if name not in stored.files:
             raise ValueError(f"it has no array {name!r}, only {', '.join(map(repr, stored.files))}.")
-        array: NDArray[Any] = stored[name]
+        array: NDArray[Any] | bytes = stored[name]  # bytes where the entry is not in the format of an .npy file
+        if not isinstance(array, np.ndarray):
+            raise ValueError(f"its entry {name!r} is no array; save it again with numpy.savez_compressed.")
         return array
 
 

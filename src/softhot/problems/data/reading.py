@@ -16,6 +16,8 @@ _DENSE = 100
 def reading(path: Path | str) -> Iterator[None]:
     """Around the reading of a file; catches every exception, as decoders raise all kinds on damaged files.
 
+    Pipes and devices are refused before they are opened, which may wait for ever.
+
     Example:
         >>> with reading("missing.npy"):
         ...     raise FileNotFoundError(2, "No such file or directory")
@@ -24,6 +26,9 @@ def reading(path: Path | str) -> Iterator[None]:
         ValueError: cannot read 'missing.npy': No such file or directory
     """
     try:
+        there = Path(path)
+        if there.exists() and not (there.is_file() or there.is_dir()):
+            raise ValueError("it is a pipe or a device; save what it holds as a file.")
         yield
     except Exception as error:
         raise ValueError(f"cannot read {str(path)!r}: {one_line(error)}") from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-__all__ = ["required", "shared"]
+__all__ = ["absent", "required", "shared"]
 
 
 def shared(relative: str) -> Path | None:
@@ -31,10 +31,14 @@ def required(name: str, relative: str) -> Path:
     """
     path = shared(relative)
     if path is None:
-        root = os.environ.get("SOFTHOT_DATA")
-        state = f"{root!r} does not hold {relative}" if root else "is not set"
         raise ValueError(
-            f"data set {name!r} cannot be downloaded and SOFTHOT_DATA {state}; "
+            f"data set {name!r} cannot be downloaded and {absent(relative)}; "
             f"set SOFTHOT_DATA to a folder that holds {relative}, or pass your own images: --data PATH."
         )
     return path
+
+
+def absent(relative: str) -> str:
+    """Why there is no $SOFTHOT_DATA/relative."""
+    root = os.environ.get("SOFTHOT_DATA")
+    return f"SOFTHOT_DATA={root!r} does not hold {relative}" if root else "SOFTHOT_DATA is not set"
