@@ -212,13 +212,13 @@ class RelaxedBernoulli(Distribution):
         given = value if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.get_default_dtype())
         if not given.is_floating_point():
             raise ValueError(f"{name} is a tensor of {given.dtype}, not of floats; use {name}.float().")
-        if validate_args if validate_args is not None else Distribution._validate_args:
-            if given.isnan().any():
+        if given.numel() and (Distribution._validate_args if validate_args is None else validate_args):
+            low, high = (value.item() for value in given.detach().aminmax())
+            if math.isnan(low):
                 raise ValueError(f"{name} has NaN; use torch.isfinite({name}) to find where it comes from.")
-            if name == "probs" and not ((given >= 0) & (given <= 1)).all():
+            if name == "probs" and not (low >= 0 and high <= 1):
                 raise ValueError(
-                    f"probs holds values from {given.min().item():g} to {given.max().item():g}, outside [0, 1]; "
-                    "use logits=... for log-odds."
+                    f"probs holds values from {low:g} to {high:g}, outside [0, 1]; use logits=... for log-odds."
                 )
         setattr(self, name, given)
         begin(self, given.shape, torch.Size(), validate_args)
