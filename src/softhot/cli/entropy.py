@@ -23,7 +23,7 @@ __all__ = ["entropy"]
 
 
 def entropy(
-    probs: Annotated[list[float] | None, typer.Option(help="Probabilities that sum to one.")] = None,
+    probs: Annotated[list[float] | None, typer.Option(help="Probabilities, or numbers in proportion to them.")] = None,
     logits: Annotated[list[float] | None, typer.Option(help="Or logits; -inf marks an impossible class.")] = None,
     temperature: Annotated[list[float], typer.Option(help="Temperatures of the relaxed variable.")] = [1.0],  # noqa: B006
     samples: Annotated[int, typer.Option(help="Draws of each variable.")] = 10_000,
