@@ -1,5 +1,6 @@
 """Studies on real processes that are killed, and on an in-process cluster: no number changes, nothing is lost."""
 
+import ast
 import csv
 import dataclasses
 import errno
@@ -437,6 +438,21 @@ def test_the_source_of_a_number_is_told_from_what_only_shows_it(tmp_path):
     assert provenance._digest(tmp_path) == before
     (tmp_path / "names.py").write_text("two")
     assert provenance._digest(tmp_path) != before
+
+
+def test_no_module_that_a_number_depends_on_imports_one_that_does_not_count():
+    """But that a record has pictures."""
+    package, aside = Path(provenance.__file__).parent.parent, tuple(provenance._ASIDE)
+    found = set()
+    for path in package.rglob("*.py"):
+        name = path.relative_to(package).as_posix()
+        if path.stem == "__init__" or name.startswith(aside):
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            for one in node.names if isinstance(node, ast.ImportFrom) else ():
+                module = f"{node.module}.{one.name}/".removeprefix("softhot.").replace(".", "/")
+                found |= {(name, node.module)} if module.startswith(aside) else set()
+    assert found == {("lab/study/record.py", "softhot.lab.training.images")}
 
 
 def test_each_worker_of_a_machine_with_gpus_sees_one(monkeypatch):

@@ -18,7 +18,8 @@ from softhot.lab.figures.marks import marks
 from softhot.lab.report import exhibits
 from softhot.lab.report.conclusion import conclude, tied
 from softhot.lab.report.page import render
-from softhot.lab.study.summary import Spread, distinct, summarise
+from softhot.lab.study.spread import Spread
+from softhot.lab.study.summary import distinct, summarise
 from tests.studies import DISCRETE, RELAXED, STUDY, arm, drawn, large, mixed, run
 
 VOID = {"meta", "link", "br", "hr", "img", "input", "col"}

@@ -2,7 +2,8 @@
 
 A run's numbers depend on its configuration, on the source of this package and on PyTorch. The version alone does not
 tell two sources apart while they are worked on, so a digest of the files stands beside it: of every module but those
-that only parse, draw, print or certify what the others have computed.
+that no number of a study depends on. They parse, draw, print, certify or sum up what the others have computed, or they
+answer questions of their own, without a study.
 """
 
 from __future__ import annotations

@@ -30,7 +30,8 @@ from softhot.lab.figures.drawing import (
     title,
 )
 from softhot.lab.figures.marks import DASHES, Mark, marks, points
-from softhot.lab.study.summary import Arm, Point, Spread, summarise
+from softhot.lab.study.spread import Spread
+from softhot.lab.study.summary import Arm, Point, summarise
 
 __all__ = ["cost", "curves", "gap", "leading", "overview", "sweep", "sweeps"]
 

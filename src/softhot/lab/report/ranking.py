@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 
 from softhot.lab.figures.marks import Mark, marks
 from softhot.lab.report.conclusion import tied
-from softhot.lab.study.summary import Arm, Spread
+from softhot.lab.study.spread import Spread
+from softhot.lab.study.summary import Arm
 
 __all__ = ["ranking"]
 

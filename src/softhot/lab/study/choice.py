@@ -22,7 +22,7 @@ from typing import Any
 
 from softhot.lab.config import Config
 from softhot.lab.study.plan import Plan
-from softhot.lab.study.summary import Spread
+from softhot.lab.study.spread import Spread
 
 __all__ = ["Settings", "arms", "choose", "undecided"]
 

@@ -13,41 +13,18 @@ many seeds, 2.8 with three in each arm. Otherwise they are not distinguishable, 
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-__all__ = ["Arm", "Gradient", "Parts", "Point", "Spread", "distinct", "summarise"]
+from softhot.lab.study.spread import Spread
+
+__all__ = ["Arm", "Gradient", "Parts", "Point", "distinct", "summarise"]
 
 # one over the degrees of freedom, and Student's t at 97.5%, whose logarithm is convex in it: interpolation errs upwards
 _INVERSE, _LIMIT = (0, 1 / 10, 1 / 4, 1 / 3, 1 / 2, 1), np.array((1.960, 2.229, 2.777, 3.183, 4.303, 12.707))
-
-
-@dataclass(frozen=True)
-class Spread:
-    """A mean over seeds, their sample standard deviation (NaN for one seed) and their number.
-
-    Example:
-        >>> Spread.of([1.0, 3.0, float("nan")])
-        Spread(mean=2.0, deviation=1.4142135623730951, count=2)
-    """
-
-    mean: float
-    deviation: float
-    count: int
-
-    @classmethod
-    def of(cls, values: Iterable[float]) -> Spread:
-        """The spread of the values that are finite."""
-        finite = [value for value in values if math.isfinite(value)]
-        mean = statistics.fmean(finite) if finite else math.nan
-        deviation = math.nan
-        if len(finite) > 1:
-            deviation = math.hypot(*(value - mean for value in finite)) / math.sqrt(len(finite) - 1)
-        return cls(mean, deviation, len(finite))
 
 
 @dataclass(frozen=True)
