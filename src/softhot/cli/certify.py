@@ -16,13 +16,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from softhot.cli import options
+from softhot.cli.tables import widen
 from softhot.estimators import ESTIMATORS, Estimator, estimator
 from softhot.testing import Certificate, Figures, certify
 from softhot.testing.measurement import Method
 
 __all__ = ["certificates"]
 
-_WIDTH = 100
 _OF: dict[Method, str] = {"enumerated": "outcomes", "integrated": "nodes", "drawn": "draws"}
 _NAMES = "Of the library, or your own as module:Class; all of the library if none is given."
 
@@ -96,7 +96,7 @@ def _record(one: Certificate) -> dict[str, Any]:
 
 def _print(found: Sequence[Certificate]) -> None:
     console = Console()
-    console.width = max(console.width, _WIDTH)  # numbers are not cut off where there is no terminal
+    widen(console, 100)
     title = "The gradient to N x K logits, relative to the true one: exact, or of draws ± standard error"
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for column in ("estimator", "N x K", "unbiased"):

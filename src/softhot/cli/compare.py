@@ -26,6 +26,7 @@ from softhot.lab.report.page import render
 from softhot.lab.study import declaration
 from softhot.lab.study.archive import describe
 from softhot.lab.study.choice import choose, undecided
+from softhot.lab.study.declaration import USUAL
 from softhot.lab.study.engine import CHECKPOINT_SECONDS, execute
 from softhot.lab.study.folder import write_table
 from softhot.lab.study.plan import TUNABLE, Plan
@@ -44,7 +45,6 @@ PANELS = {
         *("schedule", "precision"),
     ),
 }
-_WIDTH = 120
 
 
 def compare(
@@ -64,7 +64,7 @@ def compare(
     estimator: Annotated[
         list[str],
         typer.Option(help=f"Gradient estimators: {options.estimator_names}.", autocompletion=options.estimators),
-    ] = declaration.USUAL["estimator"],
+    ] = USUAL["estimator"],
     baseline: options.Baseline = None,
     samples: Annotated[
         list[int] | None, typer.Option(help="Draws per gradient. (the estimator's own if not given)")
@@ -72,10 +72,8 @@ def compare(
     components: options.Components = 8,
     term: Annotated[
         list[str], typer.Option(help=f"KL terms: {options.term_names}.", autocompletion=options.terms)
-    ] = declaration.USUAL["term"],
-    temperature: Annotated[list[float], typer.Option(help="Temperatures of relaxed variables.")] = declaration.USUAL[
-        "temperature"
-    ],
+    ] = USUAL["term"],
+    temperature: Annotated[list[float], typer.Option(help="Temperatures of relaxed variables.")] = USUAL["temperature"],
     final_temperature: Annotated[
         list[float] | None, typer.Option(help="What they are annealed to. (constant if not given)")
     ] = None,
@@ -172,7 +170,6 @@ def compare(
             }
         )
     console = Console()
-    console.width = max(console.width, _WIDTH)  # numbers are not cut off where there is no terminal
     for line in left_out(planned.skipped):
         console.print(line, style="dim", soft_wrap=True)
     if dry_run:

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from softhot.cli import options
 from softhot.cli.destination import destination
+from softhot.cli.tables import widen
 from softhot.lab.experiments.infer import Approximation, execute, marginals, records
 from softhot.lab.experiments.posteriors import METHODS, Plan
 from softhot.lab.figures.drawing import save, writable
@@ -23,7 +24,6 @@ __all__ = ["infer"]
 
 METHOD = ["leave-one-out", "reinmax", "gumbel-softmax"]
 LONGEST = 40  # rows of the table of marginals
-_WIDTH = 120  # of the tables where there is no terminal
 
 
 def infer(
@@ -90,8 +90,7 @@ def infer(
     if as_json:
         print(json.dumps(jsonable(records(plan, done)), indent=1))
         return
-    if not console.is_terminal:
-        console.width = max(console.width, _WIDTH)  # numbers are not cut off
+    widen(console)
     _print(console, plan, done)
     files = (folder / "posteriors.html", folder / "marginals.csv")
     console.print("  ".join(map(str, files)), highlight=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""What ``softhot compare`` prints: what is left out, the ranking of the arms, and the forecast of a dry run."""
+"""How wide tables are, and what ``softhot compare`` prints: what is left out, the ranking, and a forecast."""
 
 from __future__ import annotations
 
@@ -14,7 +14,12 @@ from softhot.lab.study.forecast import Cost, forecast, seconds
 from softhot.lab.study.plan import Plan
 from softhot.lab.study.summary import Arm
 
-__all__ = ["left_out", "print_forecast", "print_ranking"]
+__all__ = ["left_out", "print_forecast", "print_ranking", "widen"]
+
+
+def widen(console: Console, width: int = 120) -> None:
+    """Give tables so much room even where there is no terminal, or a narrow one: numbers are not cut off."""
+    console.width = max(console.width, width)
 
 
 def left_out(skipped: Sequence[dict[str, str]]) -> list[str]:
@@ -42,6 +47,7 @@ def print_ranking(console: Console, arms: Sequence[Arm]) -> None:
         gradient = (arm.end.encoder.cosine, arm.end.decoder.cosine)
         numbers = (f"{value.mean:.2f}" if value.count else "–" for value in (arm.gap, *gradient))
         table.add_row(arm.label, f"{arm.elbo.mean:.2f}{deviation}", *numbers, _choice(arm))
+    widen(console)
     console.print(table)
 
 
@@ -59,6 +65,7 @@ def print_forecast(console: Console, study: Plan, workers: int | None) -> None:
             rates = " ".join(dict.fromkeys(f"{run.learning_rate:g}" for run in cost.runs))
             steps = "-" if cost.steps is None else f"{cost.steps:,}"
             table.add_row(cost.runs[0].arm, seeds, rates, steps, f"{cost.training + cost.scoring:.1f}")
+    widen(console)
     console.print(table)
     total = datetime.timedelta(seconds=round(seconds(study, costs, workers=workers)))
     choice = ", of which what is chosen is scored on the test images" if undecided(study) else ""
