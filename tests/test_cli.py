@@ -461,5 +461,6 @@ def test_everything_with_a_name_is_listed_on_a_line(capsys):
     lines = capsys.readouterr().out.splitlines()
     for name in [*ESTIMATORS, *TERMS, *PROBLEMS, *DATA]:
         assert any(line.split()[0] == name and len(line.split()) > 3 for line in lines), name
+    assert not [line for line in lines if "by default" in line]  # a sentence is for all settings beside it
     assert main(["list", "data"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 1 + len(DATA)

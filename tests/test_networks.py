@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import math
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -284,6 +286,41 @@ def test_a_long_chain_is_summed_without_underflow() -> None:
     scaled = torch.linalg.matrix_power((step - math.log(1e-30)).exp() / 3.5, 999)
     assert found.log_partition == pytest.approx(scaled.sum().log().item() + 999 * math.log(3.5e-30), rel=1e-12)
     assert (found.marginals.sum(-1) - 1).abs().max() < 1e-14
+
+
+def test_what_is_summed_out_first_has_the_fewest_configurations_and_then_the_least_number() -> None:
+    """0 has three neighbours, 1 to 3 one each; 3 has more classes, and 4 stands alone."""
+    factors = [Factor((0, n), torch.zeros(2, 2 + (n == 3))) for n in (1, 2, 3)]
+    shares = eliminate(factors, (2, 2, 2, 3, 2)).shares
+    assert [scope for scope, _ in reversed(shares)] == [(4,), (1, 0), (2, 0), (0, 3), (3,)]
+
+
+@pytest.mark.parametrize("parents", [0, 1], ids=["independent", "a chain"])
+def test_the_work_for_many_variables_grows_as_their_number(parents: int) -> None:
+    def work(count: int) -> int:
+        """The steps of the interpreter within these files."""
+        steps = 0
+
+        def trace(frame: Any, event: str, argument: Any) -> Any:
+            nonlocal steps
+            if "softhot/problems" not in frame.f_code.co_filename:
+                return None
+            frame.f_trace_opcodes = True
+            steps += event == "opcode"
+            return trace
+
+        table = torch.full((2,) * (parents + 1), 0.5, dtype=torch.float64)
+        nodes = [Node("0", ("a", "b"), (), table[0] if parents else table)]
+        nodes += [Node(str(n), ("a", "b"), (str(n - 1),) * parents, table) for n in range(1, count)]
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            BayesianNetwork(tuple(nodes))
+        finally:
+            sys.settrace(before)
+        return steps
+
+    assert 0 < work(400) < 2.2 * work(200)
 
 
 def changed_nodes(name: str, **settings: object) -> tuple[Node, ...]:

@@ -73,6 +73,14 @@ class TestReduceKl:
         assert reduce_kl(kl, "sum", free_nats=0.5, floor="variable").item() == pytest.approx(3.0)
         assert reduce_kl(kl, "mean", free_nats=0.3, floor="variable").item() == pytest.approx(1.4)
 
+    def test_an_empty_batch_has_a_sum_and_no_mean(self):
+        assert reduce_kl(torch.zeros(0, 3), "none").shape == (0,)
+        assert reduce_kl(torch.zeros(0, 3), "sum") == 0
+        for reduction, floor in (("mean", "example"), ("mean", "variable"), ("sum", "variable")):
+            with pytest.raises(ValueError, match="is empty, so divergences have no mean"):
+                reduce_kl(torch.zeros(0, 3), reduction, floor=floor)
+        assert reduce_kl(torch.zeros(3, 0), "mean") == 0
+
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [

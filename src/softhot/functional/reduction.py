@@ -33,8 +33,8 @@ def reduce_kl(
         floor: under what: "example" or "variable".
 
     Raises:
-        ValueError: If these are no floats, a name is unknown, the floor negative, or one under the batch's mean asked
-            of each example.
+        ValueError: If these are no floats, a name is unknown, the floor negative, one under the batch's mean asked of
+            each example, or the mean that of an empty batch.
 
     Example:
         >>> import torch
@@ -56,6 +56,8 @@ def reduce_kl(
             raise ValueError(f"{name}={value!r} is unknown; use one of {', '.join(map(repr, known))}.")
     if not 0 <= free_nats < math.inf:
         raise ValueError(f"free_nats={free_nats} is not a number of nats; use free_nats=1.0, or 0.0 for no floor.")
+    if 0 in kl.shape[:-1] and (reduction == "mean" or floor == "variable"):
+        raise ValueError(f"a batch of shape {tuple(kl.shape)} is empty, so divergences have no mean; leave it out.")
     if floor == "example":
         each = kl.sum(-1).clamp(min=free_nats)
         return each if reduction == "none" else each.mean() if reduction == "mean" else each.sum()

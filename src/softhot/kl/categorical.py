@@ -27,7 +27,7 @@ __all__ = ["Categorical"]
 
 @dataclass(frozen=True)
 class Categorical(Term):
-    r"""The categorical divergence, by default in closed form ("Maddison eq. 22").
+    r"""The categorical divergence, in closed form ("Maddison eq. 22") or at one hard sample.
 
     With ``exact=False`` it is the log-mass ratio :math:`\log\pi_d - \log\pi'_d` at a hard sample, or at a discretised
     one, :math:`d = \arg\max_k z_k`, which has the law :math:`\pi` at every temperature. The mean is the same; there is

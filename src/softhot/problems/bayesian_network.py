@@ -196,10 +196,18 @@ class BayesianNetwork:
         return tuple(never if never.any() else None for never in places)
 
     def _refuse_circles(self) -> None:
-        left = {node.name: set(node.parents) for node in self.nodes}
-        while ready := [name for name, parents in left.items() if not parents & left.keys()]:
-            for name in ready:
-                del left[name]
+        waits = {node.name: len(set(node.parents)) for node in self.nodes}
+        children: dict[str, list[str]] = {name: [] for name in waits}
+        for node in self.nodes:
+            for parent in set(node.parents):
+                children[parent].append(node.name)
+        ready = [name for name, count in waits.items() if not count]
+        for name in ready:  # which grows while it is gone through
+            for child in children[name]:
+                waits[child] -= 1
+                if not waits[child]:
+                    ready.append(child)
+        left = [name for name, count in waits.items() if count]
         if left:
             raise ValueError(f"variables {', '.join(left)} depend on each other in a circle; take out an arc.")
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from heapq import heapify, heappop, heappush
 from typing import NamedTuple
 
 import torch
@@ -81,44 +82,57 @@ def eliminate(factors: Sequence[Factor], cardinalities: Sequence[int], *, limit:
     """
     # every variable has a factor, so that its marginal has a place
     like = factors[0].log_value if factors else torch.zeros(())
-    left = [*factors, *(Factor((n,), like.new_zeros(size)) for n, size in enumerate(cardinalities))]
     given = {id(factor.log_value) for factor in factors}
     buckets = dict[int, _Bucket]()
+    waiting: list[list[Factor]] = [[] for _ in cardinalities]  # of a variable, the factors that hold it
     near = [{n} for n in range(len(cardinalities))]  # a variable, and those that it has a factor with
+    constants = [factor for factor in factors if not factor.scope]
     for factor in factors:
         for n in factor.scope:
+            waiting[n].append(factor)
             near[n].update(factor.scope)
+    for n, size in enumerate(cardinalities):
+        waiting[n].append(Factor((n,), like.new_zeros(size)))
     sizes = {n: math.prod(cardinalities[m] for m in scope) for n, scope in enumerate(near)}
-    while sizes:
-        variable = min(sizes, key=lambda n: (sizes[n], n))
-        if sizes[variable] > limit:
+    queue = [(size, n) for n, size in sizes.items()]  # with sizes of before, too, which are passed over
+    heapify(queue)
+    while queue:
+        size, variable = heappop(queue)
+        if sizes.get(variable) != size:
+            continue
+        if size > limit:
             raise ValueError(
-                f"variable {variable} cannot be summed out: with those it depends on it has {sizes[variable]:,} "
+                f"variable {variable} cannot be summed out: with those it depends on it has {size:,} "
                 f"configurations, more than the limit of {limit:,}; use a sparser network, or a larger limit."
             )
         del sizes[variable]
-        held = [factor for factor in left if variable in factor.scope]
-        left = [factor for factor in left if variable not in factor.scope]
+        held = [factor for factor in waiting[variable] if not any(n in buckets for n in factor.scope)]
         scope = (variable, *sorted(near[variable] - {variable}))
         for n in scope[1:]:
-            near[n] = (near[n] | near[variable]) - {variable}
+            near[n] |= near[variable]
+            near[n].discard(variable)
             sizes[n] = math.prod(cardinalities[m] for m in near[n])
+            heappush(queue, (sizes[n], n))
         whole = _summed([_aligned(factor, scope) for factor in held])
         message = whole.logsumexp(0)
         share = (whole - message).masked_fill(message == -math.inf, -math.inf)
         own = tuple(factor for factor in held if id(factor.log_value) in given)
         buckets[variable] = _Bucket(own, Factor(scope, share))
         # what is passed on stays near zero, where rounding is small
-        size = message.max()
-        left += [Factor((), size), Factor(scope[1:], torch.where(message > -math.inf, message - size, message))]
-    log_partition = math.fsum(factor.log_value.item() for factor in left)
+        most = message.max()
+        passed = Factor(scope[1:], torch.where(message > -math.inf, message - most, message))
+        constants += [Factor((), most)] if passed.scope else [Factor((), most), passed]
+        for n in passed.scope:
+            waiting[n].append(passed)
+    log_partition = math.fsum(factor.log_value.item() for factor in constants)
     marginals = like.new_zeros(len(cardinalities), max(cardinalities, default=1))
     if log_partition == -math.inf:
         return Eliminated(log_partition, marginals, math.nan, ())
     mean = math.fsum(factor.log_value.item() for factor in factors if not factor.scope)
     beliefs: dict[int, Factor] = {}
+    turns = {variable: turn for turn, variable in enumerate(buckets)}
     for variable, bucket in reversed(buckets.items()):
-        belief = _belief(bucket.share, beliefs, buckets)
+        belief = _belief(bucket.share, beliefs, turns)
         beliefs[variable] = Factor(bucket.share.scope, belief)
         probs = belief.exp()
         marginals[variable, : len(probs)] = probs.reshape(len(probs), -1).sum(-1)
@@ -171,13 +185,13 @@ def _summed(values: Sequence[Tensor]) -> Tensor:
     return total
 
 
-def _belief(share: Factor, beliefs: dict[int, Factor], buckets: dict[int, _Bucket]) -> Tensor:
+def _belief(share: Factor, beliefs: dict[int, Factor], turns: dict[int, int]) -> Tensor:
     """The log-probabilities of all variables of a bucket: its share, times those of the others."""
     rest = share.scope[1:]
     if not rest:
         return share.log_value
     # all of them are in the bucket of the first that was summed out
-    scope, log_value = beliefs[next(n for n in buckets if n in rest)]
+    scope, log_value = beliefs[min(rest, key=turns.__getitem__)]
     gone = [i for i, n in enumerate(scope) if n not in rest]
     others = Factor(tuple(n for n in scope if n in rest), log_value.logsumexp(gone) if gone else log_value)
     belief = share.log_value + _aligned(others, rest)
