@@ -104,8 +104,8 @@ LOGITS: dict[str, tuple[Any, str]] = {
     "integers": (torch.zeros(8, 2, 2, dtype=torch.int64), r"^logits is a tensor of torch.int64.*use logits.float\(\)"),
     "truth values": (torch.zeros(8, 2, 2, dtype=torch.bool), r"^logits is a tensor of torch.bool, not of floats"),
     "complex numbers": (torch.zeros(8, 2, 2, dtype=torch.complex64), r"^logits is a tensor of torch.complex64"),
-    "a list": ([[0.0, 1.0]], r"^logits is a list, not a tensor; use torch.tensor"),
-    "an array": (np.zeros((1, 2)), r"^logits is a ndarray, not a tensor; use torch.tensor"),
+    "a list": ([[0.0, 1.0]], r"^logits is a list, not a tensor; use torch.as_tensor"),
+    "an array": (np.zeros((1, 2)), r"^logits is a ndarray, not a tensor; use torch.as_tensor"),
 }
 
 

@@ -371,10 +371,8 @@ FUNCTIONS = {
     if inspect.isfunction(getattr(sf, name)) and name != "remember_log"  # keeps what it is given
 }
 WITH_LOGITS = [(name, one) for name, given in FUNCTIONS.items() for one in given if one in LOGITS_LIKE]
-WITH_LOGITS.remove(("with_conditional_gradient", "z"))  # z was drawn before, of logits that it checks
 WITH_HEAT = [(name, one) for name, given in FUNCTIONS.items() for one in given if one in HEAT_LIKE]
-ONE_FOR_ALL = [("gaussian_sample", "scale"), ("with_conditional_gradient", "temperature")]
-BESIDE = [pair for pair in WITH_HEAT if pair not in ONE_FOR_ALL]
+BESIDE = [pair for pair in WITH_HEAT if pair != ("gaussian_sample", "scale")]  # which is a number
 
 
 def refused(name: str, changed: dict[str, Any], message: str) -> None:

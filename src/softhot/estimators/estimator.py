@@ -83,8 +83,6 @@ class Estimator(ABC):
         """f, which says so when it gives other than one number for each z; an error if the rest cannot be right."""
         if not callable(f):
             raise ValueError(f"f is a {type(f).__name__}, not a function of z; use estimator(f, logits), f first.")
-        if not isinstance(logits, Tensor):
-            raise ValueError(f"logits is a {type(logits).__name__}, not a tensor; use torch.tensor(...) for numbers.")
         floating("logits", logits)
         if logits.dim() < 2 or not (logits.shape[-1] and logits.shape[-2]):
             raise ValueError(

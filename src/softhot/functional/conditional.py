@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from softhot.functional.check import counted, positive, wide
+from softhot.functional.check import counted, positive, tensor, wide
 from softhot.kernels.conditional import with_mean_jacobian
 from softhot.kernels.philox import new_seed
 
@@ -49,9 +49,10 @@ def with_conditional_gradient(
     Reference:
         Paulus, Maddison, Krause (2021), "Rao-Blackwellizing the straight-through Gumbel-softmax gradient estimator".
     """
-    rate = 1 / positive("temperature", temperature, torch.Size())
-    counted("draws", draws, 1, "leaves nothing to average")
+    tensor("z", z)
     known = wide(logits)
+    rate = 1 / positive("temperature", temperature, torch.Size(), device=logits.device)
+    counted("draws", draws, 1, "leaves nothing to average")
     if z.shape != logits.shape:
         raise ValueError(
             f"z of shape {tuple(z.shape)} is no sample of logits of shape {tuple(logits.shape)}; use as large ones, as "
