@@ -51,7 +51,7 @@ clean: ## remove the environment, the results, the documentation and the compile
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev]'  # bytecode as it is needed
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
 .venv/bench: .venv/ready
