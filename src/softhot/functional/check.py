@@ -11,7 +11,7 @@ from torch import Tensor
 
 from softhot.kernels.routes import broadcast, unseen
 
-__all__ = ["alike", "counted", "floating", "positive", "tensor", "wide"]
+__all__ = ["alike", "counted", "floating", "per_row", "positive", "tensor", "wide"]
 
 _HALF = (torch.float16, torch.bfloat16)  # computed in float32
 _NUMBERS = (Real, torch.SymFloat, torch.SymInt)  # Real: NumPy's, too
@@ -54,6 +54,11 @@ def positive(
             f"use {name}.exp() or torch.nn.functional.softplus({name}) for an unconstrained parameter."
         )
     return value
+
+
+def per_row(name: str, value: float | Tensor, logits: Tensor, *, column: bool = True) -> float | Tensor:
+    """The value, if it is `positive` for each row of the logits, and where they are or on the CPU."""
+    return positive(name, value, logits.shape[:-1], column=column, device=logits.device)
 
 
 def tensor(name: str, value: object) -> None:

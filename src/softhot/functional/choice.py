@@ -19,7 +19,7 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
-from softhot.functional.check import floating, positive
+from softhot.functional.check import floating, per_row
 from softhot.kernels.choice import expected, probabilities
 from softhot.kernels.choice_reference import EULER, Choice
 from softhot.kernels.noise import NOISES, Noise
@@ -108,4 +108,4 @@ def _checked(locations: Tensor, scale: float | Tensor, noise: str) -> float | Te
     if noise not in NOISES:
         raise unknown("noise", noise, NOISES)
     floating("locations", locations)
-    return positive("scale", scale, locations.shape[:-1], column=False, device=locations.device)
+    return per_row("scale", scale, locations, column=False)

@@ -24,7 +24,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from softhot.functional.check import floating, positive, wide
+from softhot.functional.check import floating, per_row, positive, wide
 from softhot.functional.log_space import remember_log
 from softhot.kernels.streams import drawn
 from softhot.kernels.temper import tempered
@@ -81,7 +81,7 @@ def gaussian_sample(
         torch.Size([5, 3])
     """
     floating("logits", logits, least=1)
-    heat = positive("temperature", temperature, logits.shape[:-1], device=logits.device)
+    heat = per_row("temperature", temperature, logits)
     positive("scale", scale, torch.Size())
     positive("delta", delta, torch.Size())
     means, rest = gaussian_means(logits)

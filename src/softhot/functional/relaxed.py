@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from softhot.functional.check import alike, floating, positive
+from softhot.functional.check import alike, floating, per_row
 from softhot.functional.choice import EULER, choice_probabilities
 from softhot.kernels.choice import expected
 from softhot.kernels.choice_reference import Choice
@@ -51,7 +51,7 @@ def relaxed_mean(logits: Float[Tensor, "*batch K"], temperature: float | Tensor)
         tensor([0.4205, 0.2609, 0.1593, 0.1593])
     """
     floating("logits", logits)
-    return choice_probabilities(logits, positive("temperature", temperature, logits.shape[:-1], device=logits.device))
+    return choice_probabilities(logits, per_row("temperature", temperature, logits))
 
 
 def relaxed_variance(logits: Float[Tensor, "*batch K"], temperature: float | Tensor) -> Float[Tensor, "*batch K"]:
@@ -65,7 +65,7 @@ def relaxed_variance(logits: Float[Tensor, "*batch K"], temperature: float | Ten
         tensor([0.0833, 0.0833])
     """
     floating("logits", logits)
-    temperature = positive("temperature", temperature, logits.shape[:-1], device=logits.device)
+    temperature = per_row("temperature", temperature, logits)
     choice = Choice(logits, temperature, "gumbel", torch.float64)
     mean = choice.probabilities()
     variance = mean * (1 - mean) - column(temperature) * choice.slopes()
@@ -86,7 +86,7 @@ def relaxed_entropy(logits: Float[Tensor, "*batch K"], temperature: float | Tens
         tensor(-0.8810)
     """
     floating("logits", logits)
-    t = positive("temperature", temperature, logits.shape[:-1], device=logits.device)
+    t = per_row("temperature", temperature, logits)
     largest, total, count = expected(logits, None, t, "gumbel")
     t = _double(t).to(logits.device) if isinstance(t, Tensor) else t
     log_t = t.log() if isinstance(t, Tensor) else math.log(t)
@@ -128,9 +128,8 @@ def relaxed_kl(
     """
     alike("logits", logits, "prior_logits", prior_logits)
     logits, prior_logits = torch.broadcast_tensors(logits, prior_logits)
-    batch = logits.shape[:-1]
-    t = positive("temperature", temperature, batch, device=logits.device)
-    s = positive("prior_temperature", prior_temperature, batch, device=logits.device)
+    t = per_row("temperature", temperature, logits)
+    s = per_row("prior_temperature", prior_temperature, logits)
     ratio = s / t if not isinstance(s, Tensor) and not isinstance(t, Tensor) else _double(s) / _double(t)
     ratio = ratio.to(logits.device) if isinstance(ratio, Tensor) else ratio
     largest, total, count = expected(logits, prior_logits, ratio, "-gumbel")
@@ -162,7 +161,7 @@ def relaxed_log_prob(
     alike("log_sample", log_sample, "logits", logits)
     if log_sample.shape != logits.shape:
         log_sample, logits = torch.broadcast_tensors(log_sample, logits)
-    t = positive("temperature", temperature, logits.shape[:-1], device=logits.device)
+    t = per_row("temperature", temperature, logits)
     dtype = torch.promote_types(log_sample.dtype, logits.dtype)
     wide = torch.promote_types(dtype, torch.float32)
     if log_sample.dtype == logits.dtype == wide:

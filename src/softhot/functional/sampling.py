@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from softhot.functional.check import floating, positive, tensor, wide
+from softhot.functional.check import floating, per_row, tensor, wide
 from softhot.functional.log_space import remember_log
 from softhot.kernels import sampler
 from softhot.kernels.routes import FULL
@@ -62,11 +62,11 @@ def gumbel_softmax(
     tensor("logits", logits)
     also: sampler.Also = "hard" if hard else ""
     if dim == -1 or dim == logits.dim() - 1:
-        return _sample(logits, positive("tau", tau, logits.shape[:-1], device=logits.device), generator, also)
+        return _sample(logits, per_row("tau", tau, logits), generator, also)
     last = logits.movedim(dim, -1)
     if isinstance(tau, Tensor) and tau.dim() == logits.dim():
         tau = tau.movedim(dim, -1)
-    return _sample(last, positive("tau", tau, last.shape[:-1], device=last.device), generator, also).movedim(-1, dim)
+    return _sample(last, per_row("tau", tau, last), generator, also).movedim(-1, dim)
 
 
 def straight_through(
@@ -142,8 +142,7 @@ def relaxed_sample(
         (tensor([0.]), tensor([True]))
     """
     floating("logits", logits)
-    temperature = positive("temperature", temperature, logits.shape[:-1], device=logits.device)
-    soft, log = _sample(logits, temperature, generator, "log")
+    soft, log = _sample(logits, per_row("temperature", temperature, logits), generator, "log")
     return remember_log(soft, log.detach())
 
 
@@ -171,9 +170,7 @@ def gumbel_log_softmax(
         tensor([True, True])
     """
     floating("logits", logits)
-    return _sample(
-        logits, positive("temperature", temperature, logits.shape[:-1], device=logits.device), generator, "log"
-    )[1]
+    return _sample(logits, per_row("temperature", temperature, logits), generator, "log")[1]
 
 
 def _sample(logits: Tensor, temperature: float | Tensor, generator: torch.Generator | None, also: sampler.Also) -> Any:

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from softhot.functional import gaussian_means, gaussian_sample, log_of
-from softhot.functional.check import positive
+from softhot.functional.check import per_row, positive
 from softhot.kernels.noise import Noise
 from softhot.kernels.temper import column
 from softhot.kl.term import Sample, Term, apart
@@ -75,7 +75,7 @@ class Gaussian(Term):
         free = (means > -math.inf) & ~rest
         log_z = torch.where(free | rest, log_of(z), 0.0)
         last = log_z.masked_fill(~rest, 0.0).sum(-1, keepdim=True)
-        heat = positive("temperature", temperature, log_z.shape[:-1])
+        heat = per_row("temperature", temperature, log_z)
         y = column(heat) * (log_z - last + math.log(self.delta))
         squares = torch.where(free, y - torch.where(free, means, 0.0), 0.0).square().sum(-1)
         density = -squares / (2 * self.scale**2) - self._units * free.sum(-1)
@@ -90,7 +90,7 @@ class Gaussian(Term):
 
     def value(self, logits: Tensor, prior_logits: Tensor, temperature: float | Tensor) -> Tensor:
         logits, prior_logits = torch.broadcast_tensors(logits, prior_logits)
-        positive("temperature", temperature, logits.shape[:-1])
+        per_row("temperature", temperature, logits)
         ours, theirs = (gaussian_means(x)[0] for x in (logits, prior_logits))
         both = (ours > -math.inf) & (theirs > -math.inf)
         squares = (torch.where(both, ours, 0.0) - torch.where(both, theirs, 0.0)).square().sum(-1)
