@@ -12,6 +12,7 @@ from torch.distributions import constraints
 
 from softhot.distributions.parameters import Categorical
 from softhot.functional.sampling import one_hot_sample
+from softhot.kernels.sampler import largest
 
 __all__ = ["OneHotCategorical"]
 
@@ -51,8 +52,7 @@ class OneHotCategorical(Categorical):
     @property
     def mode(self) -> Float[Tensor, "*batch K"]:
         """The one-hot vector of the likeliest class."""
-        probs = self.probs
-        return torch.zeros_like(probs).scatter_(-1, probs.argmax(-1, keepdim=True), 1.0)
+        return largest(self.probs)
 
     def sample(
         self, sample_shape: Any = (), *, generator: torch.Generator | None = None

@@ -14,15 +14,19 @@ References:
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.utils.weak import WeakTensorKeyDictionary
+from torch.distributions import Distribution
 
 from softhot.distributions.one_hot import OneHotCategorical
 from softhot.distributions.relaxed import RelaxedBernoulli, RelaxedOneHotCategorical
+from softhot.functional.kept import Kept
+from softhot.functional.sampling import with_gradient_of
+from softhot.kernels.sampler import largest
 
 __all__ = [
     "OneHotCategoricalStraightThrough",
@@ -30,7 +34,7 @@ __all__ = [
     "RelaxedOneHotCategoricalStraightThrough",
 ]
 
-_SOFT = WeakTensorKeyDictionary()  # the relaxed sample of every hard one that lives
+_SOFT = Kept[Tensor]()  # the relaxed sample of every hard one
 
 
 class OneHotCategoricalStraightThrough(OneHotCategorical):
@@ -60,10 +64,43 @@ class OneHotCategoricalStraightThrough(OneHotCategorical):
         self, sample_shape: Any = (), *, generator: torch.Generator | None = None
     ) -> Float[Tensor, "*sample_batch K"]:
         """One-hot draws of shape (*sample_shape, *batch, K), with the gradient of the probabilities."""
-        return _straight_through(self.sample(sample_shape, generator=generator), self.probs)
+        z = self.sample(sample_shape, generator=generator)
+        return with_gradient_of(z, self.probs.expand(z.shape))
 
 
-class RelaxedOneHotCategoricalStraightThrough(RelaxedOneHotCategorical):
+class _Hard(Distribution, ABC):
+    """The hard samples of the relaxed variable that comes next among the bases; abstract."""
+
+    probs: Tensor
+
+    @abstractmethod
+    def _hardened(self, soft: Tensor) -> Tensor:
+        """What a relaxed sample becomes."""
+
+    @property
+    def mean(self) -> Tensor:
+        """The probabilities."""
+        return self.probs
+
+    @property
+    def variance(self) -> Tensor:
+        """p (1 - p)."""
+        return self.probs * (1 - self.probs)
+
+    def rsample(self, sample_shape: Any = (), *, generator: torch.Generator | None = None) -> Tensor:
+        """Draws of shape (*sample_shape, *batch, *event), hard ones, with the gradient of the relaxed ones."""
+        soft = super().rsample(sample_shape, generator=generator)  # type: ignore[call-arg]
+        sample = with_gradient_of(self._hardened(soft), soft)
+        _SOFT.keep(sample, soft)
+        return sample
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """The log-density of the relaxed variable, of a draw that of its relaxed one."""
+        soft = _SOFT.of(value)
+        return super().log_prob(value if soft is None else soft)
+
+
+class RelaxedOneHotCategoricalStraightThrough(_Hard, RelaxedOneHotCategorical):
     r"""One-hot vectors of the largest entry of a relaxed sample, with its gradient.
 
     As Pyro's distribution of this name. ``log_prob`` of such a vector is the log-density of the relaxed sample that it
@@ -86,29 +123,11 @@ class RelaxedOneHotCategoricalStraightThrough(RelaxedOneHotCategorical):
         (tensor([1., 1.]), tensor(True))
     """
 
-    @property
-    def mean(self) -> Float[Tensor, "*batch K"]:
-        """The probabilities."""
-        return self.probs
-
-    @property
-    def variance(self) -> Float[Tensor, "*batch K"]:
-        """p (1 - p)."""
-        return self.probs * (1 - self.probs)
-
-    def rsample(
-        self, sample_shape: Any = (), *, generator: torch.Generator | None = None
-    ) -> Float[Tensor, "*sample_batch K"]:
-        """One-hot draws of shape (*sample_shape, *batch, K), with the gradient of the relaxed ones."""
-        soft = super().rsample(sample_shape, generator=generator)
-        return _hardened(torch.zeros_like(soft).scatter(-1, soft.argmax(-1, keepdim=True), 1.0), soft)
-
-    def log_prob(self, value: Float[Tensor, "*value K"]) -> Float[Tensor, "*value_batch"]:
-        """The log-density on the simplex, of a draw that of its relaxed one."""
-        return super().log_prob(_softened(value))
+    def _hardened(self, soft: Tensor) -> Tensor:
+        return largest(soft.detach())
 
 
-class RelaxedBernoulliStraightThrough(RelaxedBernoulli):
+class RelaxedBernoulliStraightThrough(_Hard, RelaxedBernoulli):
     r"""Zeros and ones, the nearest to a relaxed Bernoulli sample, with its gradient.
 
     As Pyro's distribution of this name; density, entropy and divergence as in
@@ -129,42 +148,5 @@ class RelaxedBernoulliStraightThrough(RelaxedBernoulli):
         tensor([0., 1.])
     """
 
-    @property
-    def mean(self) -> Float[Tensor, "*batch"]:
-        """The probabilities."""
-        return self.probs
-
-    @property
-    def variance(self) -> Float[Tensor, "*batch"]:
-        """p (1 - p)."""
-        return self.probs * (1 - self.probs)
-
-    def rsample(
-        self, sample_shape: Any = (), *, generator: torch.Generator | None = None
-    ) -> Float[Tensor, "*sample_batch"]:
-        """Draws of shape (*sample_shape, *batch), zeros and ones, with the gradient of the relaxed ones."""
-        soft = super().rsample(sample_shape, generator=generator)
-        return _hardened(soft.round().detach(), soft)
-
-    def log_prob(self, value: Float[Tensor, "*value"]) -> Float[Tensor, "*value_batch"]:
-        """The log-density on the unit interval, of a draw that of its relaxed one."""
-        return super().log_prob(_softened(value))
-
-
-def _straight_through(hard: Tensor, soft: Tensor) -> Tensor:
-    """The value of the one, with the gradient of the other."""
-    return hard + (soft - soft.detach())
-
-
-def _hardened(hard: Tensor, soft: Tensor) -> Tensor:
-    """A hard sample with the gradient of the soft one, which is kept with it."""
-    sample = _straight_through(hard, soft)
-    if not torch.compiler.is_compiling():
-        _SOFT[sample] = soft
-    return sample
-
-
-def _softened(sample: Tensor) -> Tensor:
-    """The soft sample that a hard one was made of, or what is given where that is not known."""
-    soft: Tensor = sample if torch.compiler.is_compiling() else _SOFT.get(sample, sample)
-    return soft
+    def _hardened(self, soft: Tensor) -> Tensor:
+        return soft.detach().round()

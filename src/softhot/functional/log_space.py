@@ -4,8 +4,7 @@ At a low temperature most entries of a relaxed one-hot sample underflow to zero,
 of their logarithms, can no longer be computed from it. Whoever draws a relaxed sample therefore leaves its logarithm
 here; it is found again by the identity of the tensor, and goes when the tensor goes. The sample stays a plain tensor.
 A slice, a copy or a detached view of it is another tensor, and its logarithm is computed from it, and so it is inside
-torch.compile: keep samples in log space (ExpRelaxedOneHotCategorical) where that matters. A sample that is changed in
-place has lost its logarithm, but not in inference mode, where torch does not count changes.
+torch.compile: keep samples in log space (ExpRelaxedOneHotCategorical) where that matters.
 """
 
 from __future__ import annotations
@@ -14,13 +13,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.weak import WeakTensorKeyDictionary
 
+from softhot.functional.kept import Kept
 from softhot.kernels.routes import needs_gradient, route
 
 __all__ = ["log_of", "log_rest_of", "remember_log"]
 
-_KEPT = WeakTensorKeyDictionary()
+_LOGS = Kept[tuple[Tensor, Tensor | None]]()
 _UNDERFLOW = 1e-30
 
 
@@ -38,8 +37,7 @@ def remember_log(sample: Tensor, log_sample: Tensor, log_rest: Tensor | None = N
         >>> softhot.functional.log_of(z), softhot.functional.log_of(z.clone())
         (tensor([-200.,    0.]), tensor([-inf, 0.]))
     """
-    if not torch.compiler.is_compiling():
-        _KEPT[sample] = (_version(sample), log_sample, log_rest)
+    _LOGS.keep(sample, (log_sample, log_rest))
     return sample
 
 
@@ -52,7 +50,7 @@ def log_of(sample: Tensor) -> Tensor:
         >>> softhot.functional.log_of(q.rsample()).isfinite().all()
         tensor(True)
     """
-    log_sample, _ = _found(sample)
+    log_sample, _ = _LOGS.of(sample) or (None, None)
     return sample.log() if log_sample is None else _through(sample, log_sample)
 
 
@@ -65,16 +63,8 @@ def log_rest_of(sample: Tensor) -> Tensor:
         >>> softhot.functional.log_rest_of(q.rsample()).isfinite()
         tensor([True])
     """
-    _, log_rest = _found(sample)
+    _, log_rest = _LOGS.of(sample) or (None, None)
     return torch.log1p(-sample) if log_rest is None else _through(1 - sample, log_rest)
-
-
-def _found(sample: Tensor) -> tuple[Tensor | None, Tensor | None]:
-    """What was kept of a sample that has not been changed since."""
-    if torch.compiler.is_compiling():
-        return None, None
-    version, log_sample, log_rest = _KEPT.get(sample, (None, None, None))
-    return (log_sample, log_rest) if version == _version(sample) else (None, None)
 
 
 def _through(sample: Tensor, log_sample: Tensor) -> Tensor:
@@ -112,8 +102,3 @@ class _Kept(torch.autograd.Function):
 
 def _least(sample: Tensor) -> float:
     return max(_UNDERFLOW, torch.finfo(sample.dtype).tiny)
-
-
-def _version(sample: Tensor) -> int:
-    """How often the sample was changed in place; tensors of inference mode do not count it."""
-    return 0 if sample.is_inference() else sample._version

@@ -26,7 +26,7 @@ from softhot.kernels.philox import exponential, new_seed, passing_seed
 from softhot.kernels.routes import at_once, beside, compiled, direct, front, mapped, needs_gradient, operator, route
 from softhot.kernels.temper import by_row, column, tempered
 
-__all__ = ["Also", "one_hot_sample", "relaxed_sample", "sample_reference", "with_gradient_of"]
+__all__ = ["Also", "largest", "one_hot_sample", "relaxed_sample", "sample_reference", "with_gradient_of"]
 
 Also = Literal["", "log", "hard", "straight"]
 
@@ -77,12 +77,14 @@ def sample_reference(logits: Tensor, temperature: float | Tensor, seed: Tensor, 
         return soft, log
     if not also:
         return soft, logits.new_empty(0)
-    # exact, as the difference is zero; with_gradient_of has no forward derivatives beyond the first
-    return soft, _largest(scores.detach()) + (soft - soft.detach())
+    # with_gradient_of has no forward derivatives beyond the first
+    return soft, largest(scores.detach()) + (soft - soft.detach())
 
 
 def with_gradient_of(value: Tensor, surrogate: Tensor) -> Tensor:
     """The value exactly, to the last bit, with the gradient that the surrogate has."""
+    if torch.compiler.is_compiling():  # which takes no function that has forward derivatives
+        return value + (surrogate - surrogate.detach())
     if mapped(surrogate):
         both: Tensor = at_once(with_gradient_of, value, surrogate)
         return both
@@ -115,7 +117,7 @@ def _scores(logits: Tensor, seed: Tensor) -> Tensor:
     return logits.contiguous() - noise.log().to(logits.dtype).reshape(logits.shape)
 
 
-def _largest(scores: Tensor) -> Tensor:
+def largest(scores: Tensor) -> Tensor:
     """One-hot vectors of the largest scores; NaN where a score is not a number, or every class impossible."""
     hard = torch.zeros_like(scores).scatter(-1, scores.argmax(-1, keepdim=True), 1.0) if scores.numel() else scores
     most = scores.amax(-1, keepdim=True) if scores.numel() else scores
@@ -194,7 +196,7 @@ def _backward_op(soft: Tensor, a: Tensor | None, b: Tensor | None, temperature: 
 
 @operator("softhot::one_hot_sample", "(Tensor logits, Tensor seed) -> Tensor")
 def _choose_op(logits: Tensor, seed: Tensor) -> Tensor:
-    return _largest(_scores(logits, seed))
+    return largest(_scores(logits, seed))
 
 
 @_sample_op.register_fake
@@ -238,7 +240,7 @@ def _draw(logits: Tensor, temperature: float | Tensor, seed: Tensor, also: str) 
 def _choose(logits: Tensor, seed: Tensor) -> Tensor:
     cpu = compiled("sampler_cpu")
     if cpu is None:
-        return _largest(_scores(logits.detach(), seed))
+        return largest(_scores(logits.detach(), seed))
     hard = torch.empty_like(logits, memory_format=torch.contiguous_format)
     given = seed.numel(), 0, seed.contiguous(), logits.contiguous()
     run(cpu.sample_body(logits.dtype), logits.shape, 1.0, *given, None, None, hard, None)
@@ -278,7 +280,7 @@ def _draw_gpu(logits: Tensor, temperature: Tensor, seed: Tensor, also: str) -> t
 @_choose_op.register_kernel("cuda")
 def _choose_gpu(logits: Tensor, seed: Tensor) -> Tensor:
     gpu = _gpu()
-    return _largest(_scores(logits.detach(), seed)) if gpu is None else gpu.choose(logits, seed)
+    return largest(_scores(logits.detach(), seed)) if gpu is None else gpu.choose(logits, seed)
 
 
 @_backward_op.register_kernel("cuda")
