@@ -21,8 +21,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import torch
@@ -196,18 +198,14 @@ class BayesianNetwork:
         return tuple(never if never.any() else None for never in places)
 
     def _refuse_circles(self) -> None:
-        waits = {node.name: len(set(node.parents)) for node in self.nodes}
-        children: dict[str, list[str]] = {name: [] for name in waits}
-        for node in self.nodes:
-            for parent in set(node.parents):
-                children[parent].append(node.name)
-        ready = [name for name, count in waits.items() if not count]
-        for name in ready:  # which grows while it is gone through
-            for child in children[name]:
-                waits[child] -= 1
-                if not waits[child]:
-                    ready.append(child)
-        left = [name for name, count in waits.items() if count]
+        left = {node.name: node.parents for node in self.nodes}
+        order = TopologicalSorter(left)
+        with suppress(CycleError):  # it still gives all that do not depend on a circle
+            order.prepare()
+        while ready := order.get_ready():
+            for name in ready:
+                del left[name]
+            order.done(*ready)
         if left:
             raise ValueError(f"variables {', '.join(left)} depend on each other in a circle; take out an arc.")
 
