@@ -1,5 +1,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
+unexport PYTHONDONTWRITEBYTECODE # many processes start, and none should compile again what another has
 
 .PHONY: help compare picture bench docs test coverage oldest newest lint clean
 
@@ -51,7 +52,7 @@ clean: ## remove the environment, the results, the documentation and the compile
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev]' # bytecode as it is needed
 	touch $@
 
 .venv/bench: .venv/ready
