@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import shutil
 import signal
 import struct
 import subprocess
@@ -206,7 +207,8 @@ def test_a_run_that_is_killed_goes_on_bit_for_bit(monkeypatch, tmp_path):
     path = tmp_path / "killed/checkpoint.safetensors"
 
     def step():
-        with safe_open(path, framework="pt") as file:
+        seen = shutil.copy(path, tmp_path / "seen")  # the file may be replaced while it is opened twice
+        with safe_open(seen, framework="pt") as file:
             return int(file.metadata()["step"])
 
     while not path.exists() or step() <= 130:  # an epoch has 120 steps
