@@ -116,8 +116,8 @@ class MixtureOfDiscreteFlows(Distribution):
             >>> MixtureOfDiscreteFlows.of_deltas(torch.tensor([[[0.0, 1.0]], [[1.0, 0.0]]])).mean
             tensor([[0.5000, 0.5000]])
         """
-        base = torch.where(torch.arange(logits.shape[-1], device=logits.device) > 0, -math.inf, 0.0)
         flow = Shift(logits, temperature, cardinalities)
+        base = torch.where(torch.arange(logits.shape[-1], device=logits.device) > 0, -math.inf, 0.0)
         return cls(base.to(logits.dtype).expand(logits.shape[-3:]), flow, mixture_logits)
 
     @property
@@ -209,8 +209,11 @@ class MixtureOfDiscreteFlows(Distribution):
 
     @property
     def variance(self) -> Float[Tensor, "*batch N K"]:
-        """The exact variance of each entry."""
-        return self.mean * (1 - self.mean)
+        """The exact variance of each entry; an error where :meth:`expectation` has one."""
+        z, weight = self.points()
+        taken = weight[..., None, None] * z
+        other = weight[..., None, None] - taken
+        return (taken.sum(0) * other.sum(0)).to(self.dtype)
 
     def product_of_marginals(self) -> Independent:  # type: ignore[type-arg]  # not generic in torch 2.6
         """The product of the N mixtures of each variable alone: not q, and of no smaller entropy.
