@@ -114,7 +114,7 @@ def one_hots(own: Sequence[int], classes: int) -> Tensor:
 def cases(draw: Callable[..., Any], dtypes: tuple[str, ...] = tuple(DTYPES)) -> Case:
     dtype = DTYPES[draw(st.sampled_from(dtypes))]
     seed, kind = draw(st.integers(0, 10**6)), draw(st.sampled_from(["shift", "scale", "both"]))
-    own = tuple(draw(st.lists(st.integers(1, 4), min_size=1, max_size=3)))
+    own = tuple(draw(st.lists(st.integers(1, 5), min_size=1, max_size=3)))
     batch = draw(st.sampled_from([(), (1,), (2,), (2, 2), (0,)]))
     components, classes = draw(st.sampled_from([1, 2, 4])), max(own)
     spread = draw(st.sampled_from([1e-3, 1.0, 30.0, 1e4]))
@@ -247,7 +247,7 @@ def test_divergences_of_mixtures(case: Case, spread: float) -> None:
 
 @bulk
 @given(
-    own=st.lists(st.integers(1, 4), min_size=1, max_size=3),
+    own=st.lists(st.integers(1, 5), min_size=1, max_size=3),
     components=st.sampled_from([None, 1, 3]),
     scales=st.booleans(),
     weight=st.sampled_from([0.0, 1.0, 1e3]),
