@@ -69,6 +69,12 @@ class Case:
         }
         return made[self.start]().to(self.shifts.dtype).requires_grad_()
 
+    @property
+    def size(self) -> float:
+        """The largest number that a log-probability is summed from."""
+        parts = [torch.where(x > -math.inf, x, 0.0).detach().abs() for x in (self.base, self.weights)]
+        return 10 + 2 * len(self.own) * sum(x.max().item() for x in parts if x.numel())
+
     def flow(self) -> Transform:
         if self.kind == "shift":
             return Shift(self.shifts, self.temperature, self.own)
@@ -83,23 +89,24 @@ class Case:
     def leaves(self) -> tuple[Tensor, ...]:
         return self.shifts, self.scales, self.weights, self.base
 
-    def probabilities(self) -> Tensor:
+    def log_probabilities(self) -> Tensor:
         """Of every configuration, of shape (configurations, *batch), by moving the mass of each base."""
         shifts, scales, weights, base = (x.detach().double() for x in self.leaves)
         batch = shifts.shape[:-3]
-        weights = weights.softmax(-1).expand(*batch, -1)
-        base = base.softmax(-1).expand(*batch, *base.shape[-3:])
-        found = {z: torch.zeros(batch, dtype=torch.float64) for z in itertools.product(*map(range, self.own))}
+        weights = weights.log_softmax(-1).expand(*batch, -1)
+        base = base.log_softmax(-1).expand(*batch, *base.shape[-3:])
+        every = [*itertools.product(*map(range, self.own))]
+        found = {z: torch.full((*weights.shape[-1:], *batch), -math.inf, dtype=torch.float64) for z in every}
         for place in itertools.product(*map(range, batch)):
             for b in range(weights.shape[-1]):
                 shift, scale = (self._chosen(x[place][b]) for x in (shifts, scales))
                 shift = [0] * len(self.own) if self.kind == "scale" else shift
                 scale = [1] * len(self.own) if self.kind == "shift" else scale
-                for u in found:
+                for u in every:
                     z = tuple((m + s * j) % k for m, s, j, k in zip(shift, scale, u, self.own, strict=True))
-                    mass = math.prod(base[place][b, n, j].item() for n, j in enumerate(u))
-                    found[z][place] += weights[place][b] * mass
-        return torch.stack(list(found.values()))
+                    mass = sum(base[place][b, n, j].item() for n, j in enumerate(u))
+                    found[z][(b, *place)] = weights[place][b] + mass
+        return torch.stack(list(found.values())).logsumexp(1)
 
     def _chosen(self, logits: Tensor) -> list[int]:
         """The likeliest of what is allowed; among scales only what is coprime is possible, see `cases`."""
@@ -180,19 +187,20 @@ def test_mixtures_are_distributions(case: Case) -> None:
     q, classes, batch = case.mixture(), case.base.shape[-1], case.shifts.shape[:-3]
     z = one_hots(case.own, classes)
     points = z.reshape(len(z), *(1,) * len(batch), *z.shape[1:]).expand(len(z), *batch, *z.shape[1:])
-    probs = case.probabilities()
-    terms = 1 + torch.where(case.base > -math.inf, case.base, 0.0).detach().abs().amax().item() if batch != (0,) else 1
+    log_probs = case.log_probabilities()
+    probs = log_probs.exp()
     found = q.log_prob(points.to(case.base.dtype))
     assert found.dtype == case.base.dtype
-    assert torch.equal(found == -math.inf, probs == 0) or terms > 100  # where a small one may underflow
-    close(found.exp(), probs, terms)
+    possible = log_probs > -math.inf
+    assert torch.equal(found > -math.inf, possible)
+    close(torch.where(possible, found, 0.0), torch.where(possible, log_probs, 0.0), case.size)
     # p log p has a slope of log p: of the smallest that is no rounding, a few dozen
-    close(q.entropy(), -torch.xlogy(probs, probs).sum(0), 64 * terms)
+    close(q.entropy(), -torch.xlogy(probs, probs).sum(0), 64 * case.size)
     mean = (probs[..., None, None] * points).sum(0)
-    close(q.mean, mean, terms)
-    close(q.variance, mean * (1 - mean), terms)
+    close(q.mean, mean, case.size)
+    close(q.variance, mean * (1 - mean), case.size)
     each = torch.arange(1.0, 1 + classes)
-    close(q.expectation(lambda z: (z * each.to(z.dtype)).sum((-1, -2))), (mean * each).sum((-1, -2)), 64 * terms)
+    close(q.expectation(lambda z: (z * each.to(z.dtype)).sum((-1, -2))), (mean * each).sum((-1, -2)), 64 * case.size)
     for value in (q.entropy(), q.mean, q.expectation(lambda z: z[..., 0].sum(-1))):
         moving(value, *case.leaves)
 
@@ -227,10 +235,10 @@ def test_divergences_of_mixtures(case: Case, spread: float) -> None:
     prior = spread * torch.randn(len(case.own), classes, dtype=torch.float64, generator=seeded(case.seed + 9))
     prior = prior.to(case.base.dtype).requires_grad_()
     p = Independent(OneHotCategorical(logits=prior), 1)
-    probs, z = case.probabilities(), one_hots(case.own, classes)
+    probs, z = case.log_probabilities().exp(), one_hots(case.own, classes)
     log_p = (z * prior.detach().double().log_softmax(-1)).sum((-1, -2))
     expected = torch.xlogy(probs, probs).sum(0) - (probs.movedim(0, -1) * log_p).sum(-1)
-    size = 64 * (1 + spread * 5) * (1 + torch.where(case.base > -math.inf, case.base, 0.0).detach().abs().sum())
+    size = 64 * (1 + spread * 5) * case.size
     divergence = kl_divergence(q, p)
     close(divergence, expected, size)
     moving(divergence, prior, *case.leaves)
@@ -273,6 +281,16 @@ def test_autoregressive_flows(own: list[int], components: int | None, scales: bo
     moving(flow(u) * torch.arange(max(own)), *network.parameters())
 
 
+MAKES: dict[str, Callable[..., Any]] = {
+    "shift": Shift,
+    "scale": Scale,
+    "location-scale": lambda logits, t, own: location_scale(logits, torch.zeros(2, 3), t, own),
+    "deltas": lambda logits, t, own: MixtureOfDiscreteFlows.of_deltas(logits, t, cardinalities=own),
+    "bases": lambda logits, t, own: MixtureOfDiscreteFlows(logits, Shift(torch.zeros(2, 3), t, own)),
+    "weights": lambda logits, t, own: MixtureOfDiscreteFlows.of_deltas(torch.zeros(3, 2, 3), t, logits, own),
+}
+
+
 @pytest.mark.usefixtures("unchecked")
 @bulk
 @given(
@@ -281,17 +299,17 @@ def test_autoregressive_flows(own: list[int], components: int | None, scales: bo
     fill=st.sampled_from([0.0, -math.inf, math.inf, math.nan]),
     own=st.one_of(st.none(), st.lists(st.integers(-1, 4), max_size=3)),
     temperature=st.sampled_from([1.0, 0.0, -1.0, math.nan]),
-    kind=st.sampled_from([Shift, Scale, MixtureOfDiscreteFlows.of_deltas]),
+    kind=st.sampled_from(sorted(MAKES)),
 )
 def test_errors_are_of_one_kind(
-    shape: list[int], dtype: torch.dtype, fill: float, own: list[int] | None, temperature: float, kind: Any
+    shape: list[int], dtype: torch.dtype, fill: float, own: list[int] | None, temperature: float, kind: str
 ) -> None:
     """Whatever is given, there is a flow of finite draws, or a ValueError."""
     logits = torch.zeros(shape, dtype=dtype)
     if shape and dtype.is_floating_point:
         logits[..., :1] = fill
     try:
-        made = kind(logits, temperature, cardinalities=own)
+        made = MAKES[kind](logits, temperature, own)
         z = made.sample() if isinstance(made, MixtureOfDiscreteFlows) else made(torch.zeros(shape))
     except ValueError as error:
         said = str(error)

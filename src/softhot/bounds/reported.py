@@ -11,8 +11,9 @@ from torch.distributions import Independent
 
 from softhot.distributions import MixtureOfDiscreteFlows, OneHotCategorical, kl_divergence
 from softhot.estimators import Integrand, configurations
+from softhot.estimators.integrand import numbers
 from softhot.functional import categorical_kl, log_mass, one_hot_sample
-from softhot.functional.check import counted
+from softhot.functional.check import alike, counted, variables
 from softhot.kernels.routes import unseen
 
 __all__ = ["Posterior", "elbo", "elbo_and_iwae", "iwae", "log_marginal"]
@@ -37,13 +38,15 @@ def elbo(
     the logits does not pass through the samples.
 
     Raises:
-        ValueError: If samples is not a whole number of at least 1.
+        ValueError: If samples is not a whole number of at least 1, logits are not those of variables, or there is not
+            one number for each z.
 
     Example:
         >>> import torch
         >>> elbo(lambda z: 0 * z.sum((-1, -2)), torch.zeros(2, 3, 4), torch.zeros(3, 4)).tolist()
         [0.0, 0.0]
     """
+    log_likelihood = _checked(log_likelihood, posterior, prior_logits, samples)
     z = _draws(posterior, samples, generator)
     return log_likelihood(z).mean(0) - _divergence(posterior, prior_logits)
 
@@ -66,7 +69,8 @@ def iwae(
         Burda, Grosse, Salakhutdinov (2016), "Importance weighted autoencoders", eq. 8.
 
     Raises:
-        ValueError: If samples is not a whole number of at least 1.
+        ValueError: If samples is not a whole number of at least 1, logits are not those of variables, or there is not
+            one number for each z.
 
     Example:
         >>> import torch
@@ -87,7 +91,8 @@ def elbo_and_iwae(
     """Both bounds, :func:`elbo` and :func:`iwae`, from the same hard samples, which are evaluated once.
 
     Raises:
-        ValueError: If samples is not a whole number of at least 1.
+        ValueError: If samples is not a whole number of at least 1, logits are not those of variables, or there is not
+            one number for each z.
 
     Example:
         >>> import torch
@@ -96,6 +101,7 @@ def elbo_and_iwae(
         >>> (low < high).all()
         tensor(True)
     """
+    log_likelihood = _checked(log_likelihood, posterior, prior_logits, samples)
     z = _draws(posterior, samples, generator)
     value = log_likelihood(z)
     log_weight = value + log_mass(z, prior_logits).sum(-1) - _log_q(posterior, z)
@@ -120,14 +126,17 @@ def log_marginal(
         chunk: how many evaluations are held at once.
 
     Raises:
-        ValueError: If there are more configurations than the limit.
+        ValueError: If there are more configurations than the limit, prior_logits are not those of variables, or there
+            is not one number for each z.
 
     Example:
         >>> import torch
         >>> log_marginal(lambda z: 0 * z.sum((-1, -2)), torch.zeros(3, 4), (2,)).abs().max() < 1e-5
         tensor(True)
     """
-    latents, classes = prior_logits.shape
+    log_likelihood = numbers(log_likelihood, "log_likelihood")
+    variables("prior_logits", prior_logits)
+    latents, classes = prior_logits.shape[-2:]
     size = max(1, chunk // max(math.prod(batch), 1))
     parts = []
     for z in configurations(latents, classes, limit=limit, chunk=size, like=prior_logits):
@@ -140,6 +149,16 @@ def log_marginal(
         z = z.reshape(-1, *(1,) * len(batch), latents, classes).expand(-1, *batch, latents, classes)
         parts.append(torch.logsumexp(log_likelihood(z) + log_prior.reshape(-1, *(1,) * len(batch)), 0))
     return torch.logsumexp(torch.stack(parts), 0)
+
+
+def _checked(log_likelihood: Integrand, posterior: Posterior, prior_logits: Tensor, samples: int) -> Integrand:
+    """The log-likelihood, which says so when it gives other than numbers; an error if the rest cannot be right."""
+    counted("samples", samples, 1, "draws nothing")
+    variables("prior_logits", prior_logits)
+    if not isinstance(posterior, MixtureOfDiscreteFlows):
+        variables("posterior", posterior)
+        alike("posterior", posterior, "prior_logits", prior_logits)
+    return numbers(log_likelihood, "log_likelihood")
 
 
 def _divergence(posterior: Posterior, prior_logits: Tensor) -> Tensor:
@@ -156,7 +175,6 @@ def _log_q(posterior: Posterior, z: Tensor) -> Tensor:
 
 
 def _draws(posterior: Posterior, samples: int, generator: torch.Generator | None) -> Tensor:
-    counted("samples", samples, 1, "draws nothing")
     if isinstance(posterior, MixtureOfDiscreteFlows):
         return posterior.sample((samples,), generator=generator)
     return one_hot_sample(posterior.detach().expand(samples, *posterior.shape), generator=generator)

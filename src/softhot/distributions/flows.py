@@ -36,10 +36,10 @@ from torch.distributions import ComposeTransform, Transform, constraints
 from torch.distributions.constraints import Constraint
 from torch.nn.functional import one_hot
 
-from softhot.functional.check import positive, wide
+from softhot.functional.check import positive, variables, wide
 from softhot.functional.sampling import with_gradient_of
 from softhot.kernels.constants import kept
-from softhot.kernels.routes import unseen
+from softhot.kernels.routes import broadcast, unseen
 
 __all__ = ["Flow", "Scale", "Shift", "location_scale", "one_hots", "separable", "sizes"]
 
@@ -87,7 +87,8 @@ class _Chosen(Flow, ABC):
         cardinalities: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
-        latents, classes = _shape(logits, type(self).__name__)
+        variables("logits", logits)
+        latents, classes = logits.shape[-2:]
         self.logits, self.temperature = logits, positive("temperature", temperature, torch.Size())
         own = None if cardinalities is None else sizes(cardinalities, latents, classes)
         self._allowed, self._forward, self._backward = (
@@ -109,8 +110,13 @@ class _Chosen(Flow, ABC):
 
     def forward_shape(self, shape: Any) -> torch.Size:
         """The shape of the flow at an input of a shape: that with the batch of the logits."""
-        broadcast: torch.Size = torch.broadcast_shapes(shape, self.logits.shape)
-        return broadcast
+        both = broadcast(torch.Size(shape), self.logits.shape)
+        if both is None or both[-1] != shape[-1] or both[-1] != self.logits.shape[-1]:
+            raise ValueError(
+                f"vectors of shape {tuple(shape)} do not go with a flow of logits of shape {tuple(self.logits.shape)}; "
+                "use vectors and logits of as many variables and classes, in their last two dimensions."
+            )
+        return torch.Size(both)
 
     inverse_shape = forward_shape
 
@@ -123,9 +129,11 @@ class _Chosen(Flow, ABC):
         """
 
     def _call(self, x: Tensor) -> Tensor:
+        self.forward_shape(x.shape)
         return _permuted(x, self.choice, self._forward)
 
     def _inverse(self, y: Tensor) -> Tensor:
+        self.inverse_shape(y.shape)
         return _permuted(y, self.choice, self._backward)
 
 
@@ -229,15 +237,6 @@ def sizes(cardinalities: Sequence[int], latents: int, classes: int) -> tuple[int
             f"use one number from 1 to {classes} for each variable, such as {[classes] * latents}."
         )
     return own
-
-
-def _shape(logits: Tensor, name: str) -> tuple[int, int]:
-    if not isinstance(logits, Tensor) or not logits.is_floating_point() or logits.dim() < 2:
-        found = f"{logits.dtype} of shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits)
-        raise ValueError(
-            f"{name} takes floating-point logits of shape (*batch, N, K), not {found}; use torch.zeros(N, K)."
-        )
-    return logits.shape[-2], logits.shape[-1]
 
 
 def _within(moved: Tensor, size: Tensor, stay: Tensor) -> Tensor:

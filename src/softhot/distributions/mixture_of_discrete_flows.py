@@ -33,7 +33,7 @@ from torch.nn.functional import one_hot
 from softhot.distributions.flows import Shift, one_hots, separable
 from softhot.distributions.one_hot import OneHotCategorical
 from softhot.distributions.parameters import begin, check, logit_vector
-from softhot.functional.check import wide
+from softhot.functional.check import variables, wide
 from softhot.functional.mass import log_mass
 from softhot.functional.sampling import one_hot_sample, with_gradient_of
 from softhot.kernels.routes import unseen
@@ -78,6 +78,7 @@ class MixtureOfDiscreteFlows(Distribution):
         *,
         limit: int = 2**16,
     ) -> None:
+        variables("base_logits", base_logits)
         shape = flow.forward_shape(base_logits.shape)
         if base_logits.dim() < 3 or shape[-3:] != base_logits.shape[-3:]:
             raise ValueError(

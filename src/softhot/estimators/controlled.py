@@ -73,7 +73,7 @@ class Controlled(Estimator, ABC):
     def with_loss(
         self, f: Integrand, logits: Float[Tensor, "*batch N K"], *, generator: torch.Generator | None = None
     ) -> tuple[Float[Tensor, "*batch"], Float[Tensor, ""]]:
-        """The estimate, and the loss of the control, a mean over the batch, with a graph to its parameters.
+        """The estimate, and the loss of the control, a mean over the batch, or zero of none, with a graph to it.
 
         Example:
             >>> import torch, softhot
@@ -83,7 +83,8 @@ class Controlled(Estimator, ABC):
         """
         with torch.enable_grad():
             parts = self.parts(self.checked(f, logits, generator), logits, generator, learning=True)
-        return carry(parts.value, logits, parts.gradient), parts.loss.mean()
+        loss = parts.loss.mean() if parts.loss.numel() else parts.loss.sum()
+        return carry(parts.value, logits, parts.gradient), loss
 
     @property
     @abstractmethod

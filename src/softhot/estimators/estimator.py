@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from softhot.estimators.integrand import Integrand, numbers
-from softhot.functional.check import counted, floating
+from softhot.functional.check import counted, variables
 from softhot.kernels.noise import Noise
 from softhot.kl.term import Sample
 
@@ -81,14 +81,7 @@ class Estimator(ABC):
 
     def checked(self, f: Integrand, logits: Tensor, generator: torch.Generator | None) -> Integrand:
         """f, which says so when it gives other than one number for each z; an error if the rest cannot be right."""
-        if not callable(f):
-            raise ValueError(f"f is a {type(f).__name__}, not a function of z; use estimator(f, logits), f first.")
-        floating("logits", logits)
-        if logits.dim() < 2 or not (logits.shape[-1] and logits.shape[-2]):
-            raise ValueError(
-                f"logits of shape {tuple(logits.shape)} are not those of N variables of K classes, at least one of "
-                "each; use shape (*batch, N, K), as logits.unsqueeze(-2) has for one variable of each element."
-            )
+        variables("logits", logits)
         if generator is not None and not isinstance(generator, torch.Generator):
             raise ValueError(
                 f"generator is a {type(generator).__name__}; use torch.Generator().manual_seed(0), for example."

@@ -17,7 +17,7 @@ r"""The function f, from z of shape (\*sample, \*batch, N, K) to numbers of shap
 
 
 def numbers(f: Integrand, name: str = "f", *, slope: str | None = None) -> Integrand:
-    """The function, which raises ValueError if what it gives is not one number for each z.
+    """The function, if it is one, which raises ValueError if what it gives is not one number for each z.
 
     Arguments:
         f: the function.
@@ -32,6 +32,8 @@ def numbers(f: Integrand, name: str = "f", *, slope: str | None = None) -> Integ
         ValueError: f gives shape () for z of shape (5, 2, 3), not one number for each z, of shape (5,); sum over the \
 last two dimensions alone, as in z.sum((-1, -2)).
     """
+    if not callable(f):
+        raise ValueError(f"{name} is a {type(f).__name__}, not a function of z; use a function, which comes first.")
 
     def checked(z: Tensor) -> Tensor:
         value = f(z)

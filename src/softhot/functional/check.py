@@ -11,7 +11,7 @@ from torch import Tensor
 
 from softhot.kernels.routes import broadcast, unseen
 
-__all__ = ["alike", "counted", "floating", "per_row", "positive", "tensor", "wide"]
+__all__ = ["alike", "counted", "floating", "per_row", "positive", "tensor", "variables", "wide"]
 
 _HALF = (torch.float16, torch.bfloat16)  # computed in float32
 _NUMBERS = (Real, torch.SymFloat, torch.SymInt)  # Real: NumPy's, too
@@ -96,6 +96,16 @@ def alike(name: str, value: Tensor, other_name: str, other: Tensor) -> None:
     if not as_many:
         raise ValueError(f"{shapes} differ in the number of classes, their last dimension; use as many in both.")
     raise ValueError(f"{shapes} do not broadcast; use {other_name}.reshape(...) to a shape that does.")
+
+
+def variables(name: str, value: Tensor) -> None:
+    """An error if these are no floating-point numbers of N variables of K classes, at least one of each."""
+    floating(name, value)
+    if value.dim() < 2 or not (value.shape[-1] and value.shape[-2]):
+        raise ValueError(
+            f"{name} of shape {tuple(value.shape)} are not those of N variables of K classes, at least one of each; "
+            f"use shape (*batch, N, K), as {name}.unsqueeze(-2) has for one variable of each element."
+        )
 
 
 def wide(logits: Tensor) -> Tensor:
