@@ -27,11 +27,13 @@ from softhot.estimators import (
     MuProp,
     QuadraticSurrogate,
     Relaxation,
+    ScoreFunction,
     StraightThrough,
     SumAndSample,
     UnorderedSet,
+    Vimco,
 )
-from softhot.testing import exact_gradient, exact_value
+from softhot.testing import assert_mean, exact_gradient, exact_moments, exact_value, gradient_draws, target
 from tests.integrands import seeded
 
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32, "float64": torch.float64}
@@ -213,6 +215,60 @@ def test_what_has_no_randomness_left_is_exact(make: Any, f: Any, valued: bool, c
         expected = exact_value(lambda z: f(z, theta), case.logits.detach().double())
         close(value, expected, size)
         close(parameters, torch.autograd.grad(expected.sum(), theta)[0], size * max(1, expected.numel()))
+
+
+# what certificates are made of
+
+COUNTED = {"score-function": (1, ScoreFunction()), "vimco": (2, Vimco(samples=2))}  # draws of each variable in one call
+
+
+@pytest.mark.parametrize(("draws", "estimator"), COUNTED.values(), ids=COUNTED.keys())
+@bulk
+@given(case=cases(dtypes=WIDE))
+def test_moments_over_all_outcomes_are_those_of_enumeration(draws: int, estimator: Estimator, case: Case) -> None:
+    latents, classes = case.logits.shape[-2:]
+    if not case.logits.numel() or classes ** (draws * latents) > 100:
+        return
+    logits, theta = case.logits.detach().double().reshape(-1, latents, classes)[0], case.theta.detach().double()
+
+    def f(z: Tensor) -> Tensor:
+        return smooth(z, theta)
+
+    bound, copies = target(estimator, f, logits)
+    mean, slope = exact_value(bound, copies), exact_gradient(bound, copies)
+    assert copies.shape == (draws * latents, classes)
+    found = exact_moments(estimator, f, logits)
+    close(found.value.mean, mean, case.size)
+    close(found.gradient.mean, slope.unflatten(-2, (draws, latents)).sum(-3), case.size)
+    assert found.outcomes <= classes ** (draws * latents)
+    assert (found.gradient.variance >= -1e-12 * case.size**2).all()
+    many = gradient_draws(estimator, f, logits, 150, seeded(case.seed))
+    assert many.shape == (150, latents, classes)
+    assert many.isfinite().all()
+    if found.outcomes == 1:  # the mean is that of every draw
+        close(many, found.gradient.mean.expand(many.shape), case.size)
+
+
+@bulk
+@given(
+    shape=st.lists(st.integers(0, 3), max_size=3),
+    count=st.sampled_from([0, 99, 100, 1000]),
+    scale=st.sampled_from([0.0, 1e-30, 1.0, 1e30]),
+    off=st.sampled_from([0.0, 1.0, math.nan, math.inf]),
+    seed=st.integers(0, 10**6),
+)
+def test_means_that_are_wrong_are_seen(shape: list[int], count: int, scale: float, off: float, seed: int) -> None:
+    """By a whole standard deviation, of which there are a hundred draws or more."""
+    draws = scale * torch.randn(count, *shape, generator=seeded(seed), dtype=torch.float64)
+    expected = torch.full(shape, off * scale if scale else off, dtype=torch.float64)
+    if count < 100 or (not math.isfinite(off) and expected.numel()):
+        with pytest.raises(ValueError, match="use "):
+            assert_mean(draws, expected, false_alarm=1e-9)
+    elif off and expected.numel():
+        with pytest.raises(AssertionError, match="standard errors"):
+            assert_mean(draws, expected, false_alarm=1e-9)
+    else:
+        assert_mean(draws, expected, false_alarm=1e-9)
 
 
 GIVEN: dict[str, Callable[[Tensor], Any]] = {

@@ -65,7 +65,8 @@ class Linear(Schedule):
         _check(self.start, self.end, steps=self.steps)
 
     def __call__(self, step: int) -> float:
-        return self.start + (self.end - self.start) * _fraction(step, self.steps)
+        fraction = _fraction(step, self.steps)
+        return (1 - fraction) * self.start + fraction * self.end  # the end exactly
 
 
 @dataclass(frozen=True)
