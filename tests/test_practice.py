@@ -49,6 +49,12 @@ class TestUsage:
         with pytest.raises(ValueError, match="is empty"):
             perplexity(torch.ones(0, 2, 3))
 
+    @pytest.mark.parametrize("row", [[0.0, 2.0], [-1.0, 2.0], [math.nan, 1.0]])
+    def test_of_logits_is_refused_in_place_of_no_class_at_all(self, row):
+        z = torch.tensor([[[0.5, 0.5], row]])
+        with pytest.raises(ValueError, match=r"z has no probabilities: .* use logits.softmax\(-1\)"):
+            perplexity(z)
+
 
 class TestReduceKl:
     KL = torch.rand(2, 3, 4, generator=torch.Generator().manual_seed(2))

@@ -105,6 +105,10 @@ def schedule(start: float, end: float | None, steps: int, shape: str = "exponent
 
     Raises:
         ValueError: If the shape has another name.
+
+    Example:
+        >>> schedule(1.0, 0.5, steps=1000), schedule(1.0, None, steps=1000)
+        (Exponential(start=1.0, end=0.5, steps=1000), Constant(value=1.0))
     """
     if shape not in _ANNEALED:
         raise unknown("schedule", shape, _ANNEALED)

@@ -7,8 +7,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from softhot.functional.check import floating
+from softhot.kernels.routes import unseen
 
 __all__ = ["perplexity", "usage"]
+
+_OFF = 0.05  # more than rounding makes of a sum of probabilities, and less than what are none would give
 
 
 def usage(z: Float[Tensor, "*batch N K"]) -> Float[Tensor, "N K"]:
@@ -18,7 +21,8 @@ def usage(z: Float[Tensor, "*batch N K"]) -> Float[Tensor, "N K"]:
         z: of shape (\*batch, N, K), with rows that sum to one.
 
     Raises:
-        ValueError: If the batch is empty, or these are no floats: torch.nn.functional.one_hot gives integers.
+        ValueError: If the batch is empty, these are no floats (torch.nn.functional.one_hot gives integers), or no
+            probabilities: logits, for example.
 
     Example:
         >>> import torch
@@ -29,7 +33,16 @@ def usage(z: Float[Tensor, "*batch N K"]) -> Float[Tensor, "N K"]:
     flat = z.flatten(0, -3) if z.dim() > 2 else z[None]
     if not len(flat):
         raise ValueError(f"a batch of shape {tuple(z.shape)} is empty, so no class is used; leave it out.")
-    return flat.mean(0)
+    mean = flat.mean(0)
+    if not unseen(mean):
+        bad = (mean < 0).any(-1) | ~((mean.sum(-1) - 1).abs() < _OFF)
+        if bad.any():
+            row = mean[bad][0]
+            raise ValueError(
+                f"z has no probabilities: the mean of a variable sums to {row.sum().item():.6g}, and its smallest entry "
+                f"is {row.min().item():.6g}; use logits.softmax(-1), or one-hot samples."
+            )
+    return mean
 
 
 def perplexity(z: Float[Tensor, "*batch N K"]) -> Float[Tensor, " N"]:
@@ -41,7 +54,8 @@ def perplexity(z: Float[Tensor, "*batch N K"]) -> Float[Tensor, " N"]:
         z: of shape (\*batch, N, K), one-hot samples or probabilities.
 
     Raises:
-        ValueError: If the batch is empty, or these are no floats: torch.nn.functional.one_hot gives integers.
+        ValueError: If the batch is empty, these are no floats (torch.nn.functional.one_hot gives integers), or no
+            probabilities: logits, for example.
 
     Example:
         >>> import torch
