@@ -39,8 +39,8 @@ def usage(z: Float[Tensor, "*batch N K"]) -> Float[Tensor, "N K"]:
         if bad.any():
             row = mean[bad][0]
             raise ValueError(
-                f"z has no probabilities: the mean of a variable sums to {row.sum().item():.6g}, and its smallest entry "
-                f"is {row.min().item():.6g}; use logits.softmax(-1), or one-hot samples."
+                f"z has no probabilities: the mean of a variable sums to {row.sum().item():.6g}, and its smallest "
+                f"entry is {row.min().item():.6g}; use logits.softmax(-1), or one-hot samples."
             )
     return mean
 
