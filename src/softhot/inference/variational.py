@@ -46,6 +46,9 @@ def shifted_deltas(
 ) -> Family:
     """B deltas with random shifts: what makes the mixture at a temperature, and the parameters to be trained.
 
+    Raises:
+        ValueError: If there is no component or variable, or a variable has no class.
+
     Example:
         >>> make, parameters = shifted_deltas((2, 3), components=4)
         >>> make(1.0).components, [tuple(p.shape) for p in parameters]

@@ -85,6 +85,9 @@ class Polynomial(Problem):
 def normal_values(classes: int = 4, seed: int = 0) -> tuple[float, ...]:
     """Normal numbers of a seed of torch, moved and scaled to the range from 0 to 1.
 
+    Raises:
+        ValueError: If they are fewer than two.
+
     Example:
         >>> [round(value, 4) for value in normal_values()]
         [1.0, 0.5068, 0.0, 0.7385]
