@@ -66,7 +66,7 @@ def test_the_slope_of_the_elbo_is_that_at_fixed_means() -> None:
 REFUSED: list[tuple[Callable[[], object], str]] = [
     (lambda: GaussianMixture(torch.zeros(0, 2), 2), r"data of shape \(0, 2\) has no row"),
     (lambda: GaussianMixture(torch.tensor([[math.nan]]), 2), r"NaN or infinities"),
-    (lambda: GaussianMixture(torch.zeros(3, 2), 1), r"classes=1 leave nothing to choose"),
+    (lambda: GaussianMixture(torch.zeros(3, 2), 1), r"classes=1 leaves nothing to choose"),
     (lambda: GaussianMixture(torch.zeros(3, 2), 2, noise=0.0), r"noise=0.0 is not a positive"),
     (lambda: GaussianMixture(torch.zeros(3, 2), 2, spread=math.inf), r"spread=inf is not a positive"),
 ]

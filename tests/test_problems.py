@@ -114,8 +114,8 @@ REFUSED: list[tuple[Callable[[], object], str]] = [
     (lambda: Polynomial(power=0.5), r"power=0.5 has no gradient"),
     (lambda: Polynomial(power=math.inf), r"power=inf has no gradient"),
     (lambda: SharedLogit(targets=()), r"leaves no variable"),
-    (lambda: Quadratic(latents=0), r"latents=0, classes=4 leave nothing to choose"),
-    (lambda: QuadraticProgramme(classes=1), r"classes=1 leave nothing to choose"),
+    (lambda: Quadratic(latents=0), r"latents=0 leaves nothing to choose"),
+    (lambda: QuadraticProgramme(classes=1), r"classes=1 leaves nothing to choose"),
     (lambda: problem("polinomial"), r"unknown problem 'polinomial'; did you mean 'polynomial'"),
 ]
 

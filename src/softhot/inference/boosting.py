@@ -31,6 +31,7 @@ from typing import Any
 from torch.nn.functional import one_hot
 
 from softhot.distributions import MixtureOfDiscreteFlows
+from softhot.functional.check import counted
 from softhot.inference.fit import Fit, LogJoint
 from softhot.inference.search import likeliest
 
@@ -64,8 +65,7 @@ def boosting(
         >>> fit.q.mean, abs(fit.elbo) < 1e-6  # the evidence is log 1
         (tensor([[0.6000, 0.3000, 0.1000]], dtype=torch.float64), True)
     """
-    if components < 1:
-        raise ValueError(f"components={components} is no mixture; use components=8, for example.")
+    counted("components", components, 1, "is no mixture")
     found = likeliest(log_joint, cardinalities, components, **search)
     log_p = found.log_joint.double().tolist()
     if free_weights:

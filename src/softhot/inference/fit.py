@@ -12,14 +12,17 @@ Variables may have different numbers of classes, their cardinalities: K is the l
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import torch
+from jaxtyping import Int
 from torch import Tensor
 
 from softhot.distributions import MixtureOfDiscreteFlows
+from softhot.functional.check import tensor
 
-__all__ = ["Fit", "LogJoint"]
+__all__ = ["Fit", "LogJoint", "starting", "variables"]
 
 LogJoint = Callable[[Tensor], Tensor]
 r"""The function z -> log p(x, z) of one-hot z, from shape (\*sample, N, K) to (\*sample)."""
@@ -44,3 +47,41 @@ class Fit:
     history: tuple[float, ...]
     evaluations: int
     proven: bool
+
+
+def variables(cardinalities: Sequence[int]) -> Int[Tensor, " N"]:
+    """The number of classes of each variable; an error if there is no variable, or one without a class.
+
+    Example:
+        >>> variables((2, 3))
+        tensor([2, 3])
+    """
+    own = torch.tensor(list(cardinalities))
+    if not len(own) or own.is_floating_point() or own.min() < 1:
+        raise ValueError(
+            f"cardinalities={list(cardinalities)} do not fit any variables; use a whole number of classes for each, "
+            "1 or more, such as (2, 3)."
+        )
+    return own
+
+
+def starting(starts: Tensor, own: Int[Tensor, " N"]) -> Int[Tensor, "starts N"]:
+    """The starts, if each row has the classes of variables that have so many.
+
+    Example:
+        >>> starting(torch.tensor([[1, 2]]), variables((2, 3)))
+        tensor([[1, 2]])
+    """
+    tensor("starts", starts)
+    if starts.dtype != torch.long or starts.dim() != 2 or starts.shape[1] != len(own):
+        raise ValueError(
+            f"starts of {starts.dtype} and shape {tuple(starts.shape)} are no configurations of {len(own)} variables; "
+            f"use classes in a tensor of torch.long, of shape (starts, {len(own)})."
+        )
+    outside = ((starts < 0) | (starts >= own)).any(-1)
+    if outside.any():
+        raise ValueError(
+            f"starts have the row {starts[outside][0].tolist()}, and the numbers of classes are {own.tolist()}; use "
+            "classes from 0 to one less."
+        )
+    return starts

@@ -25,8 +25,9 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from softhot.distributions import OneHotCategorical
-from softhot.distributions.flows import sizes
-from softhot.inference.fit import LogJoint
+from softhot.estimators.integrand import numbers
+from softhot.functional.check import counted
+from softhot.inference.fit import LogJoint, starting, variables
 
 __all__ = ["MeanField", "mean_field"]
 
@@ -69,7 +70,7 @@ def mean_field(
         generator: the source of randomness of the order of variables; torch's default generator if not given.
 
     Raises:
-        ValueError: If there is no start or sweep, or no start is possible.
+        ValueError: If there is no sweep, no start is possible, or the target gives NaN.
 
     Example:
         >>> import torch
@@ -78,12 +79,12 @@ def mean_field(
         >>> round(fit.elbo, 4)  # half of each: no product is better
         -0.2231
     """
-    own = torch.tensor(sizes(cardinalities, len(cardinalities), max(cardinalities, default=1)))
+    own = variables(cardinalities)
     latents, classes = len(own), int(own.max())
-    if sweeps < 1 or not len(starts):
-        raise ValueError(f"sweeps={sweeps} from {len(starts)} starts lead nowhere; use at least one of each.")
-    q = one_hot(starts, classes).double()
-    evaluations, elbos = len(q), log_joint(q)  # a single configuration has no entropy
+    counted("sweeps", sweeps, 1, "leads nowhere")
+    q = one_hot(starting(starts, own), classes).double()
+    target = numbers(log_joint, "log_joint")
+    evaluations, elbos = len(q), target(q)  # a single configuration has no entropy
     q, elbos = q[elbos > -math.inf], elbos[elbos > -math.inf]
     if not len(q):
         raise ValueError(f"none of {len(starts)} starts is possible; use those of likeliest(...).classes.")
@@ -93,11 +94,16 @@ def mean_field(
             size = int(own[n])
             each = q[:, None].repeat(1, size, 1, 1)
             each[:, :, n] = torch.eye(classes, dtype=q.dtype)[:size]
-            value = log_joint(each)
+            value = target(each)
             evaluations += value.numel()
             q[:, n, :size] = value.softmax(-1)
-        before, elbos = elbos, _elbo(log_joint, q)
+        before, elbos = elbos, _elbo(target, q)
         evaluations += len(q)
+        if not elbos.isfinite().all():
+            raise ValueError(
+                f"the ELBO of an ascent is {elbos[~elbos.isfinite()][0].item()}; use a log_joint that is linear in "
+                "each variable, and a number or -inf."
+            )
         if ((elbos - before) <= TOLERANCE * elbos.abs().clamp(min=1.0)).all():
             break
     best = int(elbos.argmax())

@@ -12,8 +12,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from softhot.distributions.flows import sizes
-from softhot.inference.fit import LogJoint
+from softhot.estimators.integrand import numbers
+from softhot.functional.check import counted
+from softhot.inference.fit import LogJoint, starting, variables
 
 __all__ = ["Found", "likeliest"]
 
@@ -68,22 +69,21 @@ def likeliest(
         >>> found.classes.tolist(), found.log_joint.tolist()
         ([[1, 0], [1, 1], [0, 0]], [4.0, 3.0, 1.0])
     """
-    own = torch.tensor(sizes(cardinalities, len(cardinalities), max(cardinalities, default=1)))
-    if count < 1 or reach < 1 or not len(own):
-        raise ValueError(
-            f"count={count}, reach={reach} of {len(own)} variables find nothing; use at least one of each."
-        )
+    own = variables(cardinalities)
+    for name, value in (("count", count), ("reach", reach), ("limit", limit)):
+        counted(name, value, 1, "finds nothing")
     total = math.prod(cardinalities)
     if total <= limit:
         # the last variable the fastest
         place = torch.cat([own.flip(0).cumprod(0).flip(0)[1:], torch.ones(1, dtype=torch.long)])
         every = torch.arange(total)[:, None] // place % own
         return Found(*_best(every, _evaluate(log_joint, every, own, dtype), count), total, True)
-    if isinstance(starts, int):
+    if not isinstance(starts, Tensor):
+        counted("starts", starts, 1, "leaves nothing to search from")
         draws = torch.rand(starts, len(own), dtype=torch.float64, generator=generator)
         starts = (draws * own).long()
     moves = _moves(own, reach)
-    known = starts.unique(dim=0)
+    known = starting(starts, own).unique(dim=0)
     values = _evaluate(log_joint, known, own, dtype)
     evaluations = len(known)
     known, values = _best(known, values, count)
@@ -105,16 +105,17 @@ def _moves(own: Tensor, reach: int) -> Tensor:
     """What to add to a configuration, modulo the numbers of classes, for all that differ in up to `reach` variables."""
     moves = []
     for changed in range(1, min(reach, len(own)) + 1):
-        for variables in itertools.combinations(range(len(own)), changed):
-            for steps in itertools.product(*(range(1, int(own[n])) for n in variables)):
+        for chosen in itertools.combinations(range(len(own)), changed):
+            for steps in itertools.product(*(range(1, int(own[n])) for n in chosen)):
                 move = torch.zeros(len(own), dtype=torch.long)
-                move[list(variables)] = torch.tensor(steps)
+                move[list(chosen)] = torch.tensor(steps)
                 moves.append(move)
     return torch.stack(moves)
 
 
 def _evaluate(log_joint: LogJoint, classes: Tensor, own: Tensor, dtype: torch.dtype) -> Tensor:
-    value = torch.cat([log_joint(one_hot(part, int(own.max())).to(dtype)) for part in classes.split(_CHUNK)])
+    target = numbers(log_joint, "log_joint")
+    value = torch.cat([target(one_hot(part, int(own.max())).to(dtype)) for part in classes.split(_CHUNK)])
     if value.isnan().any() or (value == math.inf).any():
         bad = classes[(value.isnan() | (value == math.inf))][0].tolist()
         raise ValueError(f"the target is NaN or +inf at the configuration {bad}; log_joint must be a number or -inf.")

@@ -25,8 +25,10 @@ import torch
 from torch import Tensor
 
 from softhot.distributions import MixtureOfDiscreteFlows
+from softhot.estimators.integrand import numbers
 from softhot.functional import Constant, Schedule, with_gradient_of
-from softhot.inference.fit import Fit, LogJoint
+from softhot.functional.check import counted
+from softhot.inference.fit import Fit, LogJoint, variables
 
 __all__ = ["Family", "shifted_deltas", "variational"]
 
@@ -44,12 +46,16 @@ def shifted_deltas(
 ) -> Family:
     """B deltas with random shifts: what makes the mixture at a temperature, and the parameters to be trained.
 
+    Raises:
+        ValueError: If there is no component or variable, or a variable has no class.
+
     Example:
         >>> make, parameters = shifted_deltas((2, 3), components=4)
         >>> make(1.0).components, [tuple(p.shape) for p in parameters]
         (4, [(4, 2, 3)])
     """
-    shape = (components, len(cardinalities), max(cardinalities))
+    counted("components", components, 1, "is no mixture")
+    shape = (components, len(cardinalities), int(variables(cardinalities).max()))
     logits = torch.randn(shape, dtype=torch.float64, generator=generator).requires_grad_()
     weights = torch.zeros(components, dtype=torch.float64, requires_grad=learned_weights)
 
@@ -86,7 +92,7 @@ def variational(
         generator: the source of randomness of the draws; torch's default generator if not given.
 
     Raises:
-        ValueError: If there is no step, or the ELBO is not finite.
+        ValueError: If there is no step, the target has no slope where it needs one, or the ELBO is not finite.
 
     Example:
         >>> import torch
@@ -96,20 +102,31 @@ def variational(
         >>> -1e-3 < fit.elbo < 1e-12  # the evidence is log 1
         True
     """
-    if steps < 1 or (samples is not None and samples < 1):
-        raise ValueError(f"steps={steps}, samples={samples} train nothing; use steps=500, for example.")
+    counted("steps", steps, 1, "trains nothing")
+    if samples is not None:
+        counted("samples", samples, 1, "draws nothing")
     heat = temperature if isinstance(temperature, Schedule) else Constant(temperature)
     trained = list(parameters)
     optimiser = torch.optim.Adam(trained, lr=learning_rate)
     best, kept, history, evaluations = -math.inf, [p.detach().clone() for p in trained], [], 0
 
-    def counted(z: Tensor) -> Tensor:
+    checked = numbers(log_joint, "log_joint")
+
+    def evaluated(z: Tensor) -> Tensor:
         nonlocal evaluations
         evaluations += z.shape[:-2].numel()
-        return log_joint(z)
+        return checked(z)
 
     def target(z: Tensor) -> Tensor:
-        return counted(z) if floor is None else _by_differences(counted, z, floor)
+        if floor is not None:
+            return _by_differences(evaluated, z, floor)
+        value = evaluated(z)
+        if z.requires_grad and not value.requires_grad:
+            raise ValueError(
+                "log_joint has no slope: its value does not depend on z by differentiable operations; use floor=-50.0, "
+                "for example, which needs none."
+            )
+        return value
 
     for step in range(steps):
         q = make(heat(step))
@@ -139,6 +156,8 @@ def variational(
             z = q.sample((FRESH,), generator=generator)
             values = log_joint(z) - q.log_prob(z)
             reported, error = values.mean().item(), values.std().item() / math.sqrt(FRESH)
+            if reported == -math.inf:  # which one draw makes certain
+                error = 0.0
     return Fit(q, reported, error, tuple(history), evaluations, False)
 
 

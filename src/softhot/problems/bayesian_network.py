@@ -134,9 +134,10 @@ class BayesianNetwork:
 
     @cached_property
     def possible(self) -> float:
-        """How many configurations of z have a probability above zero."""
+        """How many configurations of z have a probability above zero; inf if they are more than a float can say."""
         support = [Factor(f.scope, torch.where(f.log_value > -math.inf, 0.0, -math.inf).double()) for f in self.factors]
-        return math.exp(eliminate(support, self.cardinalities).log_partition)
+        log_count = torch.tensor(eliminate(support, self.cardinalities).log_partition, dtype=torch.float64)
+        return log_count.exp().item()  # math.exp raises OverflowError
 
     def log_joint(self, z: Float[Tensor, "*sample N K"], floor: float | None = None) -> Float[Tensor, "*sample"]:
         r"""The logarithm of the joint probability of evidence and z.

@@ -28,6 +28,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from softhot.functional.check import tensor
 from softhot.names import unknown
 
 __all__ = ["Node", "parse_bif", "read_bif"]
@@ -68,6 +69,7 @@ class Node:
                 raise ValueError(
                     f"variable {self.name!r} has the {kind} {', '.join(names) or '(none)'}; name each one once."
                 )
+        tensor("table", self.table)
         table = self.table.double()
         if table.dim() != len(self.parents) + 1 or table.shape[-1] != len(self.states):
             raise ValueError(

@@ -30,7 +30,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from softhot.distributions import OneHotCategorical
-from softhot.functional.check import positive
+from softhot.functional.check import counted, floating, positive, tensor
 
 __all__ = ["GaussianMixture"]
 
@@ -48,8 +48,8 @@ class GaussianMixture:
         spread: :math:`\tau`, of the means.
 
     Raises:
-        ValueError: If the data is not finite or has no row, there are fewer than two classes, or a scale is not
-            positive.
+        ValueError: If the data is not finite or has no row, there are fewer than two classes, a scale is not
+            positive, or logits are not those of every row and class.
 
     Example:
         >>> import torch
@@ -67,13 +67,15 @@ class GaussianMixture:
     spread: float = 3.0
 
     def __post_init__(self) -> None:
+        tensor("data", self.data)
+        if self.data.dim() != 2:
+            raise ValueError(f"data of shape {tuple(self.data.shape)} are no rows; use a tensor of shape (N, D).")
         if not len(self.data) or not self.data.isfinite().all():
             raise ValueError(
                 f"data of shape {tuple(self.data.shape)} has no row, NaN or infinities; use rows that "
                 "torch.isfinite says are numbers."
             )
-        if self.classes < 2:
-            raise ValueError(f"classes={self.classes} leave nothing to choose; use classes >= 2.")
+        counted("classes", self.classes, 2, "leaves nothing to choose")
         for name in ("noise", "spread"):
             positive(name, getattr(self, name), torch.Size())
 
@@ -91,7 +93,7 @@ class GaussianMixture:
 
     def elbo(self, logits: Float[Tensor, "N K"]) -> Float[Tensor, ""]:
         """The exact ELBO of logits of the assignments, with the best q(mu) for them; differentiable."""
-        r = logits.softmax(-1)
+        r = self._assigned(logits)
         mean, variance = self.means(r)
         ratio = variance / self.spread**2
         size = self.data.shape[-1]
@@ -111,9 +113,20 @@ class GaussianMixture:
         """
         before = -math.inf
         for _ in range(steps):
-            logits = self.scores(*self.means(logits.softmax(-1)))
+            logits = self.scores(*self.means(self._assigned(logits)))
             now = self.elbo(logits).item()
             if now - before <= TOLERANCE * abs(now):
                 break
             before = now
         return logits
+
+    def _assigned(self, logits: Tensor) -> Tensor:
+        """The probabilities of the assignments; others than of every row and class would often broadcast."""
+        floating("logits", logits)
+        rows = len(self.data)
+        if logits.shape != (rows, self.classes):
+            raise ValueError(
+                f"logits of shape {tuple(logits.shape)} do not assign {rows} rows to {self.classes} classes; use "
+                f"logits of shape ({rows}, {self.classes})."
+            )
+        return logits.softmax(-1)

@@ -22,6 +22,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from softhot.functional.check import counted
 from softhot.problems.problem import Problem
 
 __all__ = ["Polynomial", "normal_values"]
@@ -51,10 +52,11 @@ class Polynomial(Problem):
     power: float = 2.0
 
     def __post_init__(self) -> None:
-        if self.latents < 1 or len(self.values) < 2:
+        counted("latents", self.latents, 1, "leaves nothing to choose")
+        if len(self.values) < 2 or not all(map(math.isfinite, (*self.values, self.target))):
             raise ValueError(
-                f"latents={self.latents}, values={self.values} leave nothing to choose; use latents >= 1 and two "
-                "values or more."
+                f"values={self.values} with target={self.target} leave nothing to choose; use two values or "
+                "more, and no NaN or infinities."
             )
         if not 1 <= self.power < math.inf:
             raise ValueError(f"power={self.power} has no gradient at the target; use power=2.0, for example.")
@@ -83,9 +85,13 @@ class Polynomial(Problem):
 def normal_values(classes: int = 4, seed: int = 0) -> tuple[float, ...]:
     """Normal numbers of a seed of torch, moved and scaled to the range from 0 to 1.
 
+    Raises:
+        ValueError: If they are fewer than two.
+
     Example:
         >>> [round(value, 4) for value in normal_values()]
         [1.0, 0.5068, 0.0, 0.7385]
     """
+    counted("classes", classes, 2, "spans no range")
     values = torch.randn(classes, generator=torch.Generator().manual_seed(seed)).double()
     return tuple(((values - values.min()) / (values.max() - values.min())).tolist())

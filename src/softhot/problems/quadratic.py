@@ -23,6 +23,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from softhot.functional.check import counted
 from softhot.problems.problem import Problem
 
 __all__ = ["Quadratic"]
@@ -50,11 +51,8 @@ class Quadratic(Problem):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.latents < 1 or self.classes < 2:
-            raise ValueError(
-                f"latents={self.latents}, classes={self.classes} leave nothing to choose; use latents >= 1 and "
-                "classes >= 2."
-            )
+        counted("latents", self.latents, 1, "leaves nothing to choose")
+        counted("classes", self.classes, 2, "leaves nothing to choose")
 
     def form(self, like: Tensor) -> Float[Tensor, "NK NK"]:
         """Q, in the dtype and device of a tensor."""

@@ -16,6 +16,7 @@ Reference:
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -23,6 +24,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from softhot.functional.check import counted
 from softhot.problems.problem import Problem
 
 __all__ = ["QuadraticProgramme"]
@@ -48,8 +50,9 @@ class QuadraticProgramme(Problem):
     initial: float = 3.0
 
     def __post_init__(self) -> None:
-        if self.classes < 2:
-            raise ValueError(f"classes={self.classes} leave nothing to choose; use classes >= 2.")
+        counted("classes", self.classes, 2, "leaves nothing to choose")
+        if not math.isfinite(self.initial):
+            raise ValueError(f"initial={self.initial} is no logit to start from; use initial=3.0, for example.")
 
     @property
     def latents(self) -> int:

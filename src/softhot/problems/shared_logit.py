@@ -15,6 +15,7 @@ References:
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -49,6 +50,11 @@ class SharedLogit(Problem):
     def __post_init__(self) -> None:
         if not self.targets:
             raise ValueError("targets=() leaves no variable; use targets=(0.6, 0.51, 0.48), for example.")
+        if not all(map(math.isfinite, (*self.targets, self.initial))):
+            raise ValueError(
+                f"targets={self.targets} and initial={self.initial} are not all finite; use targets=(0.6, 0.51, 0.48) "
+                "and initial=0.0, for example."
+            )
 
     @property
     def latents(self) -> int:
