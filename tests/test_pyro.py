@@ -11,6 +11,7 @@ import torch
 from pyro import poutine
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from pyro.infer import TraceEnum_ELBO, config_enumerate
+from pyro.infer.reparam import GumbelSoftmaxReparam
 from test_distributions import LOGITS, Case, cases, seeded
 
 import softhot.distributions as sd
@@ -58,6 +59,26 @@ def test_enumeration_gives_the_evidence() -> None:
     found = TraceEnum_ELBO(max_plate_nesting=1).loss(config_enumerate(model, "parallel"), lambda: None)
     log_joint = prior.log() + torch.distributions.Normal(means, 1.0).log_prob(data[:, None])
     assert found == pytest.approx(-log_joint.logsumexp(-1).sum().item(), rel=1e-6)
+
+
+def test_a_class_of_both_is_reparametrised() -> None:
+    both = type("Both", (sd.RelaxedOneHotCategorical, pd.RelaxedOneHotCategorical), {})
+    q, relaxed = (kind(torch.tensor(0.7), logits=LOGITS) for kind in (both, sd.RelaxedOneHotCategorical))
+    z = relaxed.sample((2,))
+    assert torch.equal(q.log_prob(z), relaxed.log_prob(z))
+    assert torch.equal(q.entropy(), relaxed.entropy())
+    wide = (kind(0.5, logits=torch.zeros_like(LOGITS)) for kind in (both, sd.RelaxedOneHotCategorical))
+    assert torch.equal(*(sd.kl_divergence(*pair) for pair in zip((q, relaxed), wide, strict=True)))
+
+    def model() -> torch.Tensor:
+        value: torch.Tensor = pyro.sample("z", q.to_event(1))
+        return value
+
+    steps = {"z": GumbelSoftmaxReparam()}
+    trace = poutine.trace(poutine.reparam(model, steps)).get_trace()
+    noise = trace.nodes["z_uniform"]["value"]
+    expected = ((LOGITS - noise.log().neg().log()) / 0.7).softmax(-1)
+    torch.testing.assert_close(trace.nodes["_RETURN"]["value"], expected)
 
 
 def test_hard_samples_have_the_gradient_of_pyros_straight_through_variable() -> None:
