@@ -90,7 +90,7 @@ def test_without_gradients_a_slope_is_not_asked_for(name: str) -> None:
 @estimators
 def test_what_is_no_function(name: str) -> None:
     estimator, logits = made(name), random(name, 3)
-    refused(lambda: estimator(3.0, logits), r"^f is a float, not a function of z; use estimator\(f, logits\), f first")  # type: ignore[arg-type]
+    refused(lambda: estimator(3.0, logits), r"^f is a float, not a function of z; use a function, and give it first")  # type: ignore[arg-type]
     refused(lambda: estimator(logits, total), r"^f is a Tensor, not a function of z")  # type: ignore[arg-type]
 
 

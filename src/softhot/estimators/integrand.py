@@ -33,7 +33,7 @@ def numbers(f: Integrand, name: str = "f", *, slope: str | None = None) -> Integ
 last two dimensions alone, as in z.sum((-1, -2)).
     """
     if not callable(f):
-        raise ValueError(f"{name} is a {type(f).__name__}, not a function of z; use a function, which comes first.")
+        raise ValueError(f"{name} is a {type(f).__name__}, not a function of z; use a function, and give it first.")
 
     def checked(z: Tensor) -> Tensor:
         value = f(z)
