@@ -153,12 +153,13 @@ def log_marginal(
 
 def _checked(log_likelihood: Integrand, posterior: Posterior, prior_logits: Tensor, samples: int) -> Integrand:
     """The log-likelihood, which says so when it gives other than numbers; an error if the rest cannot be right."""
+    checked = numbers(log_likelihood, "log_likelihood")
     counted("samples", samples, 1, "draws nothing")
     variables("prior_logits", prior_logits)
     if not isinstance(posterior, MixtureOfDiscreteFlows):
         variables("posterior", posterior)
         alike("posterior", posterior, "prior_logits", prior_logits)
-    return numbers(log_likelihood, "log_likelihood")
+    return checked
 
 
 def _divergence(posterior: Posterior, prior_logits: Tensor) -> Tensor:

@@ -81,12 +81,13 @@ class Estimator(ABC):
 
     def checked(self, f: Integrand, logits: Tensor, generator: torch.Generator | None) -> Integrand:
         """f, which says so when it gives other than one number for each z; an error if the rest cannot be right."""
+        checked = numbers(f, slope=type(self).__name__ if self.differentiable else None)
         variables("logits", logits)
         if generator is not None and not isinstance(generator, torch.Generator):
             raise ValueError(
                 f"generator is a {type(generator).__name__}; use torch.Generator().manual_seed(0), for example."
             )
-        return numbers(f, slope=type(self).__name__ if self.differentiable else None)
+        return checked
 
     def learn(
         self, f: Integrand, logits: Float[Tensor, "*logits N K"], *, generator: torch.Generator | None = None
