@@ -20,7 +20,7 @@ from torch.nn.functional import one_hot
 from torch.testing import assert_close
 
 from softhot.functional import gumbel_softmax, straight_through
-from softhot.kernels import parallel, routes, sampler
+from softhot.kernels import parallel, routes, sampler, sampler_cpu
 from softhot.kernels.philox import exponential, new_seed, passing_seed, philox
 from softhot.kernels.philox_cpu import BLOCK, LANES, words_of
 from softhot.kernels.philox_cpu import exponential as exponential_of
@@ -139,6 +139,7 @@ def test_the_noise_is_that_of_the_reference(seed: int, dtype: torch.dtype) -> No
 # ---- the kernel
 
 SHAPES = [(1,), (5, 1), (3, 2), (7, 3), (300, 3), (70, 15), (70, 16), (2, 3, 341), (4, 1023), (4, 1024), (3, 1025)]
+SHAPES += [(90, 1), (90, 8), (90, 9)]
 
 
 @each_also
@@ -182,6 +183,24 @@ def test_rows_that_are_impossible_or_hold_a_nan_are_nan(dtype: torch.dtype, also
             assert_close(actual, expected, equal_nan=True)
 
 
+@each_dtype
+@pytest.mark.parametrize("classes", [2, 8, 9, 16, 17])
+def test_the_first_of_several_largest_scores_is_marked(classes: int, dtype: torch.dtype) -> None:
+    scores = normal(50, classes, dtype=dtype)
+    for doubles in ([], [13], [0, 13, 49]):
+        scores[doubles, -1] = scores[doubles].amax(-1)
+        scores[doubles, 0] = scores[doubles, -1]
+        hard = torch.empty_like(scores)
+        mark_rows(scores.flatten().numpy(), hard.view(-1).numpy(), classes)
+        assert torch.equal(hard, one_hot(scores.argmax(-1), classes).to(dtype))
+        assert (hard[doubles, 0] == 1).all()
+
+
+@njit
+def mark_rows(scores: Any, hard: Any, classes: int) -> None:
+    sampler_cpu._mark(scores, hard, classes)
+
+
 @each_also
 def test_empty_tensors_and_single_numbers(also: str) -> None:
     for shape in ((0, 3), (3, 0), (2, 0, 3), ()):
@@ -220,7 +239,7 @@ def threads() -> Iterator[Callable[[int], None]]:
 
 @each_also
 @each_dtype
-@pytest.mark.parametrize("classes", [3, 17, 1000, 20_001])
+@pytest.mark.parametrize("classes", [3, 10, 17, 1000, 20_001])
 @pytest.mark.parametrize("openmp", [True, False], ids=["openmp", "python"])
 def test_threads_change_nothing(
     classes: int, dtype: torch.dtype, also: str, openmp: bool, threads: Any, monkeypatch: pytest.MonkeyPatch

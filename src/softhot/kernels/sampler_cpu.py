@@ -20,11 +20,13 @@ from numba.extending import overload
 from softhot.kernels.compiled import FAST, SUMS, array, bits, exp, job, log, next_piece, of_dtype, of_rows
 from softhot.kernels.parallel import HEADER
 from softhot.kernels.philox_cpu import BLOCK, LANES, exponential, words_of
+from softhot.kernels.short_rows import SHORT, mark, normalise, slopes
+from softhot.kernels.vectors import LANES as GROUP
 
 __all__ = ["backward_body", "highest", "sample_body"]
 
 _u32, _u64, _i32, _i64, _f32, _f64 = np.uint32, np.uint64, np.int32, np.int64, np.float32, np.float64
-_SHORT = _u64(16)  # classes from which integers are faster
+_MANY = _u64(16)  # classes from which integers are faster
 _MOST = 64  # exponents whose exponentials are normal numbers, and so is their sum
 _TOP = _i32(2**31 - 1)
 
@@ -73,7 +75,7 @@ def _unsorted_of(pattern):
 @njit(**FAST)
 def highest(scores, base, classes):
     """The largest score of a row, or anything if a score is NaN."""
-    if classes < _SHORT:
+    if classes < _MANY:
         largest = scores[base]
         for k in range(classes):
             largest = max(largest, scores[base + k])
@@ -111,57 +113,89 @@ def _moderate(scores, rate):
     return extreme == 0
 
 
+@njit(**FAST)
+def _groups(size, classes):
+    """How many groups of eight short rows there are, with room behind them, in an array of a size."""
+    return max(0, size - SHORT) // (GROUP * classes) if classes <= SHORT else 0
+
+
 @njit(**SUMS)
 def _mark(scores, hard, classes):
-    one, zero = scores.dtype.type(1), scores.dtype.type(0)
-    for r in range(scores.size // classes):
-        base, count = _u64(r) * classes, zero
-        largest = highest(scores, base, classes)
-        for k in range(classes):
+    one, zero, width = scores.dtype.type(1), scores.dtype.type(0), _u64(classes)
+    groups = _groups(scores.size, classes)
+    if mark(zero, scores.ctypes.data, hard.ctypes.data, classes, groups)[0] > GROUP * groups:
+        groups = 0
+    for r in range(GROUP * groups, scores.size // classes):
+        base, count = _u64(r) * width, zero
+        largest = highest(scores, base, width)
+        for k in range(width):
             hard[base + k] = one if scores[base + k] == largest else zero
             count += zero if scores[base + k] < largest else one  # NaN counts
         if count != one or not abs(largest) < np.inf:
-            _choose(hard, scores, base, classes, largest)
+            _choose(hard, scores, base, width, largest)
 
 
 @njit(**SUMS)
 def _shift(scores, rates, classes):
+    width = _u64(classes)
     for r in range(scores.size // classes):
-        base, rate = _u64(r) * classes, rates[r if rates.size > 1 else 0]
-        largest = highest(scores, base, classes)
-        for k in range(classes):
+        base, rate = _u64(r) * width, rates[r if rates.size > 1 else 0]
+        largest = highest(scores, base, width)
+        for k in range(width):
             scores[base + k] = (scores[base + k] - largest) * rate
+
+
+@njit(**SUMS)
+def _total(values, base, width):
+    total = values.dtype.type(0)
+    for k in range(width):
+        total += values[base + k]
+    return total
+
+
+@njit(**SUMS)
+def _normalise(values, soft, classes):
+    one, zero, width = values.dtype.type(1), values.dtype.type(0), _u64(classes)
+    groups = _groups(values.size, classes)
+    normalise(zero, values.ctypes.data, soft.ctypes.data, classes, groups)
+    for r in range(GROUP * groups, values.size // classes):
+        base = _u64(r) * width
+        factor = one / _total(values, base, width)
+        for k in range(width):
+            soft[base + k] = values[base + k] * factor
+
+
+@njit(**SUMS)
+def _with_log(scores, soft, log_soft, classes):
+    one, zero, width = scores.dtype.type(1), scores.dtype.type(0), _u64(classes)
+    for i in range(scores.size):
+        soft[i] = exp(scores[i])
+    for r in range(scores.size // classes):
+        base = _u64(r) * width
+        total = _total(soft, base, width)
+        factor, shift = one / total, log(total) if total > zero else np.nan
+        for k in range(width):
+            soft[base + k] *= factor
+            log_soft[base + k] = scores[base + k] - shift
 
 
 @njit(**SUMS)
 def _finish(scores, soft, hard, log_soft, rates, classes):
     """Softmax, one-hot vector and log-softmax of the rows of scores, those that are wanted; scores are used up."""
-    one, zero, classes = scores.dtype.type(1), scores.dtype.type(0), _u64(classes)
     if hard.size:
         _mark(scores, hard, classes)
     if not soft.size:
         return
-    if not log_soft.size and rates.size == 1 and _moderate(scores, rates[0]):
-        rate = rates[0]
-        for i in range(scores.size):
-            value = scores[i] * rate
-            scores[i] = value
-            soft[i] = exp(value)
-    else:
+    moderate = not log_soft.size and rates.size == 1 and _moderate(scores, rates[0])
+    if not moderate:
         _shift(scores, rates, classes)
-        for i in range(scores.size):
-            soft[i] = exp(scores[i])
-    for r in range(scores.size // classes):
-        base, total = _u64(r) * classes, zero
-        for k in range(classes):
-            total += soft[base + k]
-        factor = one / total
-        for k in range(classes):
-            soft[base + k] *= factor
-        if log_soft.size:
-            shift = log(total) if total > zero else np.nan
-            for k in range(classes):
-                log_soft[base + k] = scores[base + k] - shift
+    if log_soft.size:
+        _with_log(scores, soft, log_soft, classes)
+        return
+    rate = rates[0] if moderate else scores.dtype.type(1)
+    for i in range(scores.size):
+        scores[i] = exp(scores[i] * rate)
+    _normalise(scores, soft, classes)
 
 
 @njit(**FAST)
@@ -218,24 +252,59 @@ def _sample(seeds, logits, rates, soft, hard, log_soft, plain, classes, first, l
 @njit(**SUMS)
 def _backward(soft, gradient, log_gradient, rates, out, classes, first, last):
     """The gradient in the logits, from those in soft and in log; one of the two may be empty."""
-    zero, classes = soft.dtype.type(0), _u64(classes)
+    if classes <= SHORT and gradient.size and not log_gradient.size:
+        _short_backward(soft, gradient, rates, out, classes, first, last)
+        return
+    zero, width = soft.dtype.type(0), _u64(classes)
     for r in range(first, last):
-        base, rate = _u64(r) * classes, rates[r if rates.size > 1 else 0]
+        base, rate = _u64(r) * width, rates[r if rates.size > 1 else 0]
         centre = zero
         if log_gradient.size:
-            for k in range(classes):
+            for k in range(width):
                 centre += log_gradient[base + k]
         if gradient.size:
-            for k in range(classes):
+            for k in range(width):
                 centre += soft[base + k] * gradient[base + k]
-            for k in range(classes):
+            for k in range(width):
                 out[base + k] = soft[base + k] * (gradient[base + k] - centre) * rate
         else:
-            for k in range(classes):
+            for k in range(width):
                 out[base + k] = -soft[base + k] * centre * rate
         if log_gradient.size:
-            for k in range(classes):
+            for k in range(width):
                 out[base + k] += log_gradient[base + k] * rate
+
+
+@njit(**SUMS)
+def _short_backward(soft, gradient, rates, out, classes, first, last):
+    """The gradient from that in soft; rows without room behind them get it elsewhere, to be rounded as the others."""
+    step, whole = GROUP * classes, _groups((last - first) * classes, classes)
+    _slopes(soft, gradient, rates, out, classes, first, whole)
+    room = np.zeros((4, step + SHORT), soft.dtype)
+    z, slope, rate, found = room[0], room[1], room[2], room[3]
+    for r in range(first + GROUP * whole, last, GROUP):
+        rows = min(GROUP, last - r)
+        start, size = r * classes, rows * classes
+        z[:size], slope[:size] = soft[start : start + size], gradient[start : start + size]
+        for i in range(rows):
+            rate[i] = rates[r + i if rates.size > 1 else 0]
+        _slopes(z, slope, rate, found, classes, 0, 1)
+        out[start : start + size] = found[:size]
+
+
+@njit(**SUMS)
+def _slopes(soft, gradient, rates, out, classes, first, groups):
+    each, start = rates[first:] if rates.size > 1 else np.full(GROUP, rates[0]), first * classes
+    slopes(
+        soft.dtype.type(0),
+        soft[start:].ctypes.data,
+        gradient[start:].ctypes.data,
+        each.ctypes.data,
+        1 if rates.size > 1 else 0,
+        out[start:].ctypes.data,
+        classes,
+        groups,
+    )
 
 
 # ---- jobs ----------------------------------------------------------------------------------------------------------

@@ -18,17 +18,17 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-__all__ = ["F32", "F64", "I32", "I64", "LANES", "Code", "Value", "emitted", "exponential", "sum_each"]
+__all__ = ["F32", "F64", "I32", "I64", "LANES", "Code", "Value", "emitted", "exponential", "largest_each", "sum_each"]
 
 LANES = 8
 F32, F64, I32, I64 = ir.FloatType(), ir.DoubleType(), ir.IntType(32), ir.IntType(64)
 _FLOATS = (F32, F64)
 _SIZE = {F32: 4, F64: 8, I32: 4, I64: 8}
 _KINDS = {"i": types.int64, "d": types.float64}
-# lanes of two vectors to be added: after three times, eight vectors have become one, of the sum of each
+# lanes of two vectors to be combined: after three times, eight vectors have become one, of a number for each
 _NEAR = ((0, 2, 8, 10, 4, 6, 12, 14), (1, 3, 9, 11, 5, 7, 13, 15))
 _FAR = ((0, 1, 2, 3, 8, 9, 10, 11), (4, 5, 6, 7, 12, 13, 14, 15))
-_ADDED = (_NEAR, _NEAR, _FAR)
+_COMBINED = (_NEAR, _NEAR, _FAR)
 
 
 class Value:
@@ -97,6 +97,10 @@ class Value:
         """Of a mask: yes where it is set, otherwise no."""
         return self._with(self.builder.select(self.ir, yes.ir, yes.like(no).ir))
 
+    def most(self, other: Value) -> Value:
+        """The larger of the two; the other where one is NaN."""
+        return self.compare(">", other).choose(self, other)
+
     def to(self, kind: Any) -> Value:
         """Converted; reals become integers towards zero."""
         if kind == self.kind:
@@ -128,6 +132,10 @@ class Value:
             half //= 2
         return vector.lane(0)
 
+    def everywhere(self, lane: int) -> Value:
+        """A lane in all lanes."""
+        return self.shuffle(self, [lane] * LANES)
+
     def lane(self, i: int) -> Value:
         return self._with(self.builder.extract_element(self.ir, ir.Constant(I32, i)))
 
@@ -155,7 +163,7 @@ class Code:
         """A number in all lanes."""
         empty = ir.Constant(ir.VectorType(x.kind, LANES), ir.Undefined)
         first = self.value(self.builder.insert_element(empty, x.ir, ir.Constant(I32, 0)))
-        return first.shuffle(first, [0] * LANES)
+        return first.everywhere(0)
 
     def _place(self, address: Value, index: Value, kind: Any, vector: bool) -> Any:
         place = address + index * _SIZE[kind]
@@ -284,8 +292,18 @@ def exponential(x: Value) -> Value:
 
 def sum_each(vectors: Sequence[Value]) -> Value:
     """Of eight vectors, the sum of the lanes of each."""
-    for one, two in _ADDED:
-        vectors = [a.shuffle(b, one) + a.shuffle(b, two) for a, b in zip(vectors[::2], vectors[1::2], strict=True)]
+    return _each(vectors, Value.__add__)
+
+
+def largest_each(vectors: Sequence[Value]) -> Value:
+    """Of eight vectors, the largest lane of each."""
+    return _each(vectors, Value.most)
+
+
+def _each(vectors: Sequence[Value], combine: Callable[[Value, Value], Value]) -> Value:
+    for one, two in _COMBINED:
+        pairs = zip(vectors[::2], vectors[1::2], strict=True)
+        vectors = [combine(a.shuffle(b, one), a.shuffle(b, two)) for a, b in pairs]
     return vectors[0]
 
 
