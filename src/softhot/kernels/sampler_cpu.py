@@ -180,12 +180,8 @@ def _with_log(scores, soft, log_soft, classes):
 
 
 @njit(**SUMS)
-def _finish(scores, soft, hard, log_soft, rates, classes):
-    """Softmax, one-hot vector and log-softmax of the rows of scores, those that are wanted; scores are used up."""
-    if hard.size:
-        _mark(scores, hard, classes)
-    if not soft.size:
-        return
+def _finish(scores, soft, log_soft, rates, classes):
+    """Softmax and, if wanted, log-softmax of the rows of scores, which are used up."""
     moderate = not log_soft.size and rates.size == 1 and _moderate(scores, rates[0])
     if not moderate:
         _shift(scores, rates, classes)
@@ -219,7 +215,7 @@ def _sample(seeds, logits, rates, soft, hard, log_soft, plain, classes, first, l
     for each. If `plain`, the softmax has no noise, as in the gradient of the straight-through sample.
     """
     kind = logits.dtype
-    scores, noise, none = np.empty(classes + BLOCK, kind), np.empty(BLOCK, kind), np.empty(0, kind)
+    scores, noise = np.empty(classes + BLOCK, kind), np.empty(BLOCK, kind)
     words, more = np.empty(BLOCK, _u32), np.empty(BLOCK, _u32)
     group = logits.size // seeds.size
     first, last = _whole(first, classes, group), _whole(last, classes, group)
@@ -238,12 +234,13 @@ def _sample(seeds, logits, rates, soft, hard, log_soft, plain, classes, first, l
             if ready:
                 y = x + ready
                 part = rates if rates.size == 1 else rates[x // classes : y // classes]
+                done = scores[:ready]
+                if hard.size:
+                    _mark(done, hard[x:y], classes)
                 if plain:
-                    _finish(scores[:ready], none, hard[x:y], none, part, classes)
-                    scores[:ready] = logits[x:y]
-                    _finish(scores[:ready], soft[x:y], none, none, part, classes)
-                else:
-                    _finish(scores[:ready], _part(soft, x, y), _part(hard, x, y), _part(log_soft, x, y), part, classes)
+                    done[:] = logits[x:y]
+                if soft.size:
+                    _finish(done, soft[x:y], _part(log_soft, x, y), part, classes)
                 filled -= ready
                 for i in range(filled):
                     scores[i] = scores[ready + i]
@@ -278,33 +275,25 @@ def _backward(soft, gradient, log_gradient, rates, out, classes, first, last):
 @njit(**SUMS)
 def _short_backward(soft, gradient, rates, out, classes, first, last):
     """The gradient from that in soft; rows without room behind them get it elsewhere, to be rounded as the others."""
-    step, whole = GROUP * classes, _groups((last - first) * classes, classes)
-    _slopes(soft, gradient, rates, out, classes, first, whole)
-    room = np.zeros((4, step + SHORT), soft.dtype)
-    z, slope, rate, found = room[0], room[1], room[2], room[3]
-    for r in range(first + GROUP * whole, last, GROUP):
-        rows = min(GROUP, last - r)
-        start, size = r * classes, rows * classes
-        z[:size], slope[:size] = soft[start : start + size], gradient[start : start + size]
-        for i in range(rows):
-            rate[i] = rates[r + i if rates.size > 1 else 0]
-        _slopes(z, slope, rate, found, classes, 0, 1)
-        out[start : start + size] = found[:size]
-
-
-@njit(**SUMS)
-def _slopes(soft, gradient, rates, out, classes, first, groups):
-    each, start = rates[first:] if rates.size > 1 else np.full(GROUP, rates[0]), first * classes
-    slopes(
-        soft.dtype.type(0),
-        soft[start:].ctypes.data,
-        gradient[start:].ctypes.data,
-        each.ctypes.data,
-        1 if rates.size > 1 else 0,
-        out[start:].ctypes.data,
-        classes,
-        groups,
-    )
+    groups, own = _groups((last - first) * classes, classes), rates.size > 1
+    room, each = np.zeros(3 * (GROUP * classes + SHORT), soft.dtype), np.full(GROUP, rates[0])
+    here, size = room.ctypes.data, room.size // 3
+    item = room.itemsize
+    while first < last:
+        start, rows = first * classes, min(GROUP * max(groups, 1), last - first)
+        places = soft[start:].ctypes.data, gradient[start:].ctypes.data, out[start:].ctypes.data
+        rate = rates[first:].ctypes.data if own and groups else each.ctypes.data
+        if not groups:
+            places = here, here + item * size, here + 2 * item * size
+            for i in range(rows * classes):
+                room[i], room[size + i] = soft[start + i], gradient[start + i]
+            for i in range(rows):
+                each[i] = rates[first + i if own else 0]
+        slopes(soft.dtype.type(0), places[0], places[1], rate, 1 if own else 0, places[2], classes, max(groups, 1))
+        if not groups:
+            for i in range(rows * classes):
+                out[start + i] = room[2 * size + i]
+        first, groups = first + rows, 0
 
 
 # ---- jobs ----------------------------------------------------------------------------------------------------------
