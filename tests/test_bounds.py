@@ -361,6 +361,10 @@ REFUSED: list[tuple[Callable[[Integrand], object], str]] = [
         for report in (elbo, iwae)
         for wrong in (1.5, True, "2")
     ),
+    (lambda f: elbo(f, LOGITS[:, :1], PRIOR), r"1 variables of 3 classes and prior_logits of shape \(2, 3\)"),
+    (lambda f: elbo(f, LOGITS, PRIOR[:1]), r"use prior_logits of shape \(2, 3\)"),
+    (lambda f: iwae(f, LOGITS, LOGITS, samples=2), r"prior_logits of shape \(3, 2, 3\) are those of a batch"),
+    (lambda f: log_marginal(f, LOGITS, ()), r"prior_logits of shape \(3, 2, 3\) are those of a batch"),
     (lambda f: log_marginal(f, PRIOR, (BATCH,), limit=8), "9 configurations, more than the limit of 8"),
 ]
 

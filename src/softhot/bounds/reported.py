@@ -135,8 +135,8 @@ def log_marginal(
         tensor(True)
     """
     log_likelihood = numbers(log_likelihood, "log_likelihood")
-    variables("prior_logits", prior_logits)
-    latents, classes = prior_logits.shape[-2:]
+    _checked_prior(prior_logits)
+    latents, classes = prior_logits.shape
     size = max(1, chunk // max(math.prod(batch), 1))
     parts = []
     for z in configurations(latents, classes, limit=limit, chunk=size, like=prior_logits):
@@ -155,11 +155,28 @@ def _checked(log_likelihood: Integrand, posterior: Posterior, prior_logits: Tens
     """The log-likelihood, which says so when it gives other than numbers; an error if the rest cannot be right."""
     checked = numbers(log_likelihood, "log_likelihood")
     counted("samples", samples, 1, "draws nothing")
-    variables("prior_logits", prior_logits)
-    if not isinstance(posterior, MixtureOfDiscreteFlows):
+    _checked_prior(prior_logits)
+    if isinstance(posterior, MixtureOfDiscreteFlows):
+        shape = posterior.event_shape
+    else:
         variables("posterior", posterior)
         alike("posterior", posterior, "prior_logits", prior_logits)
+        shape = posterior.shape[-2:]
+    if shape != prior_logits.shape:
+        raise ValueError(
+            f"a posterior of {shape[0]} variables of {shape[1]} classes and prior_logits of shape "
+            f"{tuple(prior_logits.shape)} are not of the same variables; use prior_logits of shape {tuple(shape)}."
+        )
     return checked
+
+
+def _checked_prior(prior_logits: Tensor) -> None:
+    variables("prior_logits", prior_logits)
+    if prior_logits.dim() > 2:
+        raise ValueError(
+            f"prior_logits of shape {tuple(prior_logits.shape)} are those of a batch of priors; use shape (N, K), of "
+            "one for all."
+        )
 
 
 def _divergence(posterior: Posterior, prior_logits: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ def usage(z: Float[Tensor, "*batch N K"]) -> Float[Tensor, "N K"]:
         >>> usage(torch.eye(4)[[0, 0, 0, 1]][:, None])
         tensor([[0.7500, 0.2500, 0.0000, 0.0000]])
     """
-    floating("z", z)
+    floating("z", z, least=1)
     flat = z.flatten(0, -3) if z.dim() > 2 else z[None]
     if not len(flat):
         raise ValueError(f"a batch of shape {tuple(z.shape)} is empty, so no class is used; leave it out.")

@@ -22,7 +22,7 @@ from torch import Tensor
 from softhot.distributions import MixtureOfDiscreteFlows
 from softhot.functional.check import tensor
 
-__all__ = ["Fit", "LogJoint", "starting", "variables"]
+__all__ = ["Fit", "LogJoint", "class_counts", "starting"]
 
 LogJoint = Callable[[Tensor], Tensor]
 r"""The function z -> log p(x, z) of one-hot z, from shape (\*sample, N, K) to (\*sample)."""
@@ -49,11 +49,11 @@ class Fit:
     proven: bool
 
 
-def variables(cardinalities: Sequence[int]) -> Int[Tensor, " N"]:
+def class_counts(cardinalities: Sequence[int]) -> Int[Tensor, " N"]:
     """The number of classes of each variable; an error if there is no variable, or one without a class.
 
     Example:
-        >>> variables((2, 3))
+        >>> class_counts((2, 3))
         tensor([2, 3])
     """
     own = torch.tensor(list(cardinalities))
@@ -69,7 +69,7 @@ def starting(starts: Tensor, own: Int[Tensor, " N"]) -> Int[Tensor, "starts N"]:
     """The starts, if each row has the classes of variables that have so many.
 
     Example:
-        >>> starting(torch.tensor([[1, 2]]), variables((2, 3)))
+        >>> starting(torch.tensor([[1, 2]]), class_counts((2, 3)))
         tensor([[1, 2]])
     """
     tensor("starts", starts)

@@ -14,7 +14,7 @@ from torch.nn.functional import one_hot
 
 from softhot.estimators.integrand import numbers
 from softhot.functional.check import counted
-from softhot.inference.fit import LogJoint, starting, variables
+from softhot.inference.fit import LogJoint, class_counts, starting
 
 __all__ = ["Found", "likeliest"]
 
@@ -69,7 +69,7 @@ def likeliest(
         >>> found.classes.tolist(), found.log_joint.tolist()
         ([[1, 0], [1, 1], [0, 0]], [4.0, 3.0, 1.0])
     """
-    own = variables(cardinalities)
+    own = class_counts(cardinalities)
     for name, value in (("count", count), ("reach", reach), ("limit", limit)):
         counted(name, value, 1, "finds nothing")
     total = math.prod(cardinalities)

@@ -1,7 +1,8 @@
 """Rows of no more classes than two vectors have lanes, eight rows at a time.
 
 A row is loaded and stored with what follows it: that has no part in what is computed, and the next rows, stored later,
-overwrite it. So arrays must go on for two vectors after the first class of the last row.
+overwrite it. So arrays must go on for two vectors after the first class of the last row, and results must not lie where
+something is read.
 """
 
 from __future__ import annotations
@@ -73,7 +74,8 @@ def normalise(code: Code, kind: Any, scores: Value, soft: Value, classes: Value,
 def mark(code: Code, kind: Any, scores: Value, hard: Value, classes: Value, groups: Value) -> tuple[Value]:
     """One for the largest score of each row, zero for the others; and how many ones there are.
 
-    They are more than rows if a score has a double, is not a number, or no score of a row is finite.
+    They are more than rows if a largest score has a double, a score is not a number, or the largest is not finite: that
+    counts once more.
     """
     none, count = code.constant(kind, 0.0), code.variable(code.constant(kind, 0.0))
 
@@ -102,7 +104,7 @@ def slopes(
     classes: Value,
     groups: Value,
 ) -> None:
-    """The gradient of a softmax in its scores, times a rate: that of the row, or with a stride of 0 one of eight."""
+    """The gradient of a softmax in its scores, times a rate: of eight for each group, or with a stride of 0 for all."""
 
     def body(rows: _Rows, numbers: list[Value]) -> None:
         def both(row: Value) -> list[tuple[Value, Value]]:
