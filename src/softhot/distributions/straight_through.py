@@ -104,7 +104,7 @@ class RelaxedOneHotCategoricalStraightThrough(_Hard, RelaxedOneHotCategorical):
     r"""One-hot vectors of the largest entry of a relaxed sample, with its gradient.
 
     As Pyro's distribution of this name. ``log_prob`` of such a vector is the log-density of the relaxed sample that it
-    was made of, which is kept for as long as the vector lives and is not changed, and is not known of a copy, nor inside
+    was made of, which is kept for as long as the vector lives and is not changed, and not known of a copy, nor inside
     torch.compile.
     Entropy and divergence are of the relaxed variable too; mean and variance, p and p (1 - p), of the one-hot vectors.
 
