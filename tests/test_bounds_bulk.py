@@ -18,11 +18,8 @@ from softhot.bounds import Objective, elbo, elbo_and_iwae, incompatible, iwae, l
 from softhot.distributions import MixtureOfDiscreteFlows
 from softhot.estimators import ESTIMATORS, configurations
 from softhot.kl import TERMS
+from tests.bulk import DTYPES, WIDE, bulk
 from tests.integrands import seeded
-
-DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32, "float64": torch.float64}
-WIDE = ("float32", "float64")
-bulk = settings(max_examples=25, deadline=None, derandomize=True, database=None)
 
 
 @dataclass(frozen=True)

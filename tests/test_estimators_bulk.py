@@ -34,11 +34,8 @@ from softhot.estimators import (
     Vimco,
 )
 from softhot.testing import assert_mean, exact_gradient, exact_moments, exact_value, gradient_draws, target
+from tests.bulk import DTYPES, WIDE, bulk
 from tests.integrands import seeded
-
-DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32, "float64": torch.float64}
-WIDE = ("float32", "float64")
-bulk = settings(max_examples=25, deadline=None, derandomize=True, database=None)
 
 
 @dataclass(frozen=True)

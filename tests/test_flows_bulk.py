@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.distributions import Independent, Transform
@@ -34,11 +34,8 @@ from softhot.distributions import (
 )
 from softhot.distributions.flows import separable
 from softhot.kl import TERMS
+from tests.bulk import DTYPES, WIDE, bulk
 from tests.integrands import seeded
-
-DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32, "float64": torch.float64}
-WIDE = ("float32", "float64")
-bulk = settings(max_examples=25, deadline=None, derandomize=True, database=None)
 
 
 @dataclass(frozen=True)

@@ -12,18 +12,17 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from test_inference import direct_elbo, table
 from torch import Tensor
 from torch.nn.functional import one_hot
 
 from softhot.inference import boosting, likeliest, mean_field, shifted_deltas, variational
+from tests.bulk import DTYPES, bulk
 from tests.integrands import seeded
 
 INF = math.inf
-DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32, "float64": torch.float64}
-bulk = settings(max_examples=25, deadline=None, derandomize=True, database=None)
 
 
 @dataclass(frozen=True)

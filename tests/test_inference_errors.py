@@ -10,10 +10,11 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_inference_bulk import INF, attempt, bulk
+from test_inference_bulk import INF, attempt
 from torch import Tensor
 
 from softhot.inference import boosting, likeliest, mean_field, shifted_deltas, variational
+from tests.bulk import bulk
 
 ONE = torch.zeros(1, 2, dtype=torch.long)
 METHODS: dict[str, Callable[..., Any]] = {

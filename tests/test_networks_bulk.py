@@ -13,11 +13,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_problems_bulk import INF, bulk, close
+from test_problems_bulk import INF, close
 from torch import Tensor
 from torch.nn.functional import one_hot
 
 from softhot.problems import BayesianNetwork, Node
+from tests.bulk import bulk
 from tests.integrands import seeded
 
 

@@ -31,11 +31,10 @@ from softhot.problems import (
     problem,
 )
 from softhot.testing import exact_gradient, exact_value
+from tests.bulk import DTYPES, bulk
 from tests.integrands import seeded
 
 INF = math.inf
-DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32, "float64": torch.float64}
-bulk = settings(max_examples=25, deadline=None, derandomize=True, database=None)
 
 
 def close(found: Tensor, expected: Tensor | float, size: float) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -24,10 +24,9 @@ from softhot.kernels.choice_reference import EULER, Choice
 from softhot.kernels.density import log_density_reference
 from softhot.kernels.divergence import divergence
 from softhot.kl import TERMS
+from tests.bulk import DTYPES, WIDE, bulk
 
-DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32, "float64": torch.float64}
 PRECISION = 1e-7  # of exact values that are not wanted in float64
-bulk = settings(max_examples=25, deadline=None, derandomize=True, database=None)
 
 
 @dataclass(frozen=True)
@@ -124,8 +123,6 @@ def invariant(slopes: Tensor, problem: Problem) -> None:
 
 
 # ---- exact values
-
-WIDE = ("float32", "float64")
 
 
 @bulk
