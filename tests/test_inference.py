@@ -13,7 +13,7 @@ from torch.nn.functional import one_hot
 
 from softhot.distributions import Autoregressive, MaskedNetwork, MixtureOfDiscreteFlows, bases
 from softhot.functional import Exponential
-from softhot.inference import LogJoint, boosting, likeliest, shifted_deltas, variational
+from softhot.inference import LogJoint, boosting, likeliest, mean_field, shifted_deltas, variational
 from softhot.testing import assert_mean
 from tests.integrands import seeded
 
@@ -228,6 +228,12 @@ REFUSED: list[tuple[Callable[[], object], str]] = [
     (lambda: likeliest(table(random_table(2)), (), 3), r"cardinalities=\[\] do not fit"),
     (lambda: likeliest(table(random_table(2)), (0,), 3), r"cardinalities=\[0\] do not fit"),
     (lambda: likeliest(lambda z: z.sum((-1, -2)) * math.nan, (2, 2), 3), r"NaN or \+inf at the configuration \[0, 0\]"),
+    (
+        lambda: mean_field(
+            lambda z: z[..., 0, 1].masked_fill(z[..., 0, 1] > 0, math.nan), (2,), torch.eye(2)[:, 1:].long()
+        ),
+        r"NaN or \+inf at the configuration \[1\]",
+    ),
     (lambda: likeliest(table(torch.full((2, 2), -INF)), (2, 2), 3), r"none of 4 configurations is possible"),
     (
         lambda: variational(table(random_table(2)), *shifted_deltas((2,), 3), steps=0),

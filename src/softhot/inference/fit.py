@@ -12,17 +12,18 @@ Variables may have different numbers of classes, their cardinalities: K is the l
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from softhot.distributions import MixtureOfDiscreteFlows
 from softhot.functional.check import tensor
 
-__all__ = ["Fit", "LogJoint", "class_counts", "starting"]
+__all__ = ["Fit", "LogJoint", "class_counts", "starting", "values_at"]
 
 LogJoint = Callable[[Tensor], Tensor]
 r"""The function z -> log p(x, z) of one-hot z, from shape (\*sample, N, K) to (\*sample)."""
@@ -85,3 +86,19 @@ def starting(starts: Tensor, own: Int[Tensor, " N"]) -> Int[Tensor, "starts N"]:
             "classes from 0 to one less."
         )
     return starts
+
+
+def values_at(classes: Int[Tensor, "M N"], value: Float[Tensor, " M"]) -> Float[Tensor, " M"]:
+    """The values of the target at configurations, if each is a number or -inf.
+
+    Example:
+        >>> values_at(torch.tensor([[0, 1]]), torch.tensor([-1.0]))
+        tensor([-1.])
+    """
+    bad = value.isnan() | (value == math.inf)
+    if bad.any():
+        raise ValueError(
+            f"the target is NaN or +inf at the configuration {classes[bad][0].tolist()}; log_joint must be a number or "
+            "-inf."
+        )
+    return value

@@ -27,7 +27,7 @@ from torch.nn.functional import one_hot
 from softhot.distributions import OneHotCategorical
 from softhot.estimators.integrand import numbers
 from softhot.functional.check import counted
-from softhot.inference.fit import LogJoint, class_counts, starting
+from softhot.inference.fit import LogJoint, class_counts, starting, values_at
 
 __all__ = ["MeanField", "mean_field"]
 
@@ -84,9 +84,7 @@ def mean_field(
     counted("sweeps", sweeps, 1, "leads nowhere")
     q = one_hot(starting(starts, own), classes).double()
     target = numbers(log_joint, "log_joint")
-    evaluations, elbos = len(q), target(q)  # a single configuration has no entropy
-    if (elbos.isnan() | (elbos == math.inf)).any():
-        raise ValueError("the target is NaN or +inf at a start; log_joint must be a number or -inf.")
+    evaluations, elbos = len(q), values_at(starts, target(q))  # a single configuration has no entropy
     q, elbos = q[elbos > -math.inf], elbos[elbos > -math.inf]
     if not len(q):
         raise ValueError(f"none of {len(starts)} starts is possible; use those of likeliest(...).classes.")

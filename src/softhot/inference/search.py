@@ -14,7 +14,7 @@ from torch.nn.functional import one_hot
 
 from softhot.estimators.integrand import numbers
 from softhot.functional.check import counted
-from softhot.inference.fit import LogJoint, class_counts, starting
+from softhot.inference.fit import LogJoint, class_counts, starting, values_at
 
 __all__ = ["Found", "likeliest"]
 
@@ -116,10 +116,7 @@ def _moves(own: Tensor, reach: int) -> Tensor:
 def _evaluate(log_joint: LogJoint, classes: Tensor, own: Tensor, dtype: torch.dtype) -> Tensor:
     target = numbers(log_joint, "log_joint")
     value = torch.cat([target(one_hot(part, int(own.max())).to(dtype)) for part in classes.split(_CHUNK)])
-    if value.isnan().any() or (value == math.inf).any():
-        bad = classes[(value.isnan() | (value == math.inf))][0].tolist()
-        raise ValueError(f"the target is NaN or +inf at the configuration {bad}; log_joint must be a number or -inf.")
-    return value
+    return values_at(classes, value)
 
 
 def _best(classes: Tensor, values: Tensor, count: int) -> tuple[Tensor, Tensor]:

@@ -151,10 +151,10 @@ def variational(
             parameter.copy_(value)
         q = make(heat(steps - 1))
         if samples is None:
-            reported, error = q.expectation(lambda z: log_joint(z) - q.log_prob(z)).item(), 0.0
+            reported, error = q.expectation(lambda z: checked(z) - q.log_prob(z)).item(), 0.0
         else:
             z = q.sample((FRESH,), generator=generator)
-            values = log_joint(z) - q.log_prob(z)
+            values = checked(z) - q.log_prob(z)
             reported, error = values.mean().item(), values.std().item() / math.sqrt(FRESH)
             if reported == -math.inf:  # which one draw makes certain
                 error = 0.0
