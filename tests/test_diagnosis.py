@@ -138,10 +138,10 @@ class Opaque(Problem):
     latents: ClassVar[int] = 3
     classes: ClassVar[int] = 2
 
-    def f(self, z):
+    def _f(self, z):
         return KNOWN.f(z)
 
-    def value(self, logits):
+    def _value(self, logits):
         raise ValueError("too many configurations.")
 
 

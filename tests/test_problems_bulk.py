@@ -262,3 +262,14 @@ def test_tensors_that_do_not_fit(shape: list[int], dtype: torch.dtype) -> None:
     assert refused(lambda: Node("w", ("a", "b"), (), x))  # which sums to zero
     network = BayesianNetwork((node, Node("w", ("a", "b", "c"), (), torch.tensor([0.5, 0.5, 0.0]))))
     assert refused(lambda: network.log_joint(x)) != (shape[-2:] == [2, 3] and dtype.is_floating_point)
+    for toy in (
+        Polynomial(2, (1.0, 0.5, 0.0)),
+        Quadratic(2, 3),
+        QuadraticProgramme(classes=3),
+        SharedLogit((0.4, 0.6)),
+    ):
+        fits = shape[-2:] == [toy.latents, toy.classes] and dtype.is_floating_point
+        assert [refused(lambda toy=toy: toy.f(x)), refused(lambda toy=toy: toy.value(x))] == [not fits] * 2
+        own = list(toy.start().shape)
+        fits = shape[-len(own) :] == own and dtype.is_floating_point
+        assert [refused(lambda toy=toy: toy.logits(x)), refused(lambda toy=toy: toy.gradient(x))] == [not fits] * 2

@@ -18,8 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from softhot.distributions.flows import sizes
-from softhot.functional.check import positive
+from softhot.functional.check import counted, positive, sizes
 
 __all__ = ["delta", "dirichlet", "enumerated", "uniform"]
 
@@ -96,8 +95,5 @@ def dirichlet(
 
 
 def _own(components: int, cardinalities: Sequence[int]) -> Tensor:
-    if components < 1 or not cardinalities:
-        raise ValueError(
-            f"components={components}, cardinalities={list(cardinalities)} leave nothing to draw; use one or more."
-        )
-    return torch.tensor(sizes(cardinalities, len(cardinalities), max(cardinalities)))
+    counted("components", components, 1, "leaves nothing to draw")
+    return torch.tensor(sizes(cardinalities))

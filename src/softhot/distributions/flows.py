@@ -36,12 +36,12 @@ from torch.distributions import ComposeTransform, Transform, constraints
 from torch.distributions.constraints import Constraint
 from torch.nn.functional import one_hot
 
-from softhot.functional.check import positive, variables, wide
+from softhot.functional.check import positive, sizes, variables, wide
 from softhot.functional.sampling import with_gradient_of
 from softhot.kernels.constants import kept
 from softhot.kernels.routes import broadcast, unseen
 
-__all__ = ["Flow", "Scale", "Shift", "location_scale", "one_hots", "separable", "sizes"]
+__all__ = ["Flow", "Scale", "Shift", "location_scale", "one_hots", "separable"]
 
 
 class _OneHots(Constraint):
@@ -218,25 +218,6 @@ def separable(flow: Transform) -> bool:
     if isinstance(flow, ComposeTransform):
         return all(separable(part) for part in flow.parts)
     return isinstance(flow, Flow) and flow.separable
-
-
-def sizes(cardinalities: Sequence[int], latents: int, classes: int) -> tuple[int, ...]:
-    """The number of classes of each of N variables, checked against K.
-
-    Raises:
-        ValueError: If it is not one number for each variable, between 1 and K.
-
-    Example:
-        >>> sizes([2, 3], latents=2, classes=3)
-        (2, 3)
-    """
-    own = tuple(cardinalities)
-    if len(own) != latents or not all(1 <= size <= classes for size in own):
-        raise ValueError(
-            f"cardinalities={list(own)} do not fit {latents} variables of up to {classes} classes; "
-            f"use one number from 1 to {classes} for each variable, such as {[classes] * latents}."
-        )
-    return own
 
 
 def _within(moved: Tensor, size: Tensor, stay: Tensor) -> Tensor:

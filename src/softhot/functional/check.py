@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from numbers import Integral, Real
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from softhot.kernels.routes import broadcast, unseen
 
-__all__ = ["alike", "counted", "floating", "per_row", "positive", "tensor", "variables", "wide"]
+__all__ = ["alike", "counted", "floating", "per_row", "positive", "sizes", "tensor", "variables", "wide"]
 
 _HALF = (torch.float16, torch.bfloat16)  # computed in float32
 _NUMBERS = (Real, torch.SymFloat, torch.SymInt)  # Real: NumPy's, too
@@ -106,6 +107,21 @@ def variables(name: str, value: Tensor) -> None:
             f"{name} of shape {tuple(value.shape)} are not those of N variables of K classes, at least one of each; "
             f"use shape (*batch, N, K), as {name}.unsqueeze(-2) has for one variable of each element."
         )
+
+
+def sizes(cardinalities: Any, latents: int | None = None, most: int | None = None) -> tuple[int, ...]:
+    """The number of classes of each variable, if they are whole and from 1, for as many variables and to the most."""
+    given = cardinalities.tolist() if hasattr(cardinalities, "tolist") else cardinalities
+    own = tuple(given) if isinstance(given, Iterable) else ()
+    whole = all(type(size) is not bool and isinstance(size, Integral) and int(size) >= 1 for size in own)
+    if not own or not whole or len(own) != (latents or len(own)) or max(own) > (most or max(own)):
+        example = [most or 2] * (latents or 2)
+        raise ValueError(
+            f"cardinalities={given!r} do not fit {latents or 'any'} variables"
+            f"{f' of up to {most} classes' if most else ''}; use a whole number of classes from 1 for each variable, "
+            f"such as {example}."
+        )
+    return tuple(map(int, own))
 
 
 def wide(logits: Tensor) -> Tensor:

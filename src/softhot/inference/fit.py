@@ -13,7 +13,7 @@ Variables may have different numbers of classes, their cardinalities: K is the l
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -23,7 +23,7 @@ from torch import Tensor
 from softhot.distributions import MixtureOfDiscreteFlows
 from softhot.functional.check import tensor
 
-__all__ = ["Fit", "LogJoint", "class_counts", "starting", "values_at"]
+__all__ = ["Fit", "LogJoint", "starting", "values_at"]
 
 LogJoint = Callable[[Tensor], Tensor]
 r"""The function z -> log p(x, z) of one-hot z, from shape (\*sample, N, K) to (\*sample)."""
@@ -50,27 +50,11 @@ class Fit:
     proven: bool
 
 
-def class_counts(cardinalities: Sequence[int]) -> Int[Tensor, " N"]:
-    """The number of classes of each variable; an error if there is no variable, or one without a class.
-
-    Example:
-        >>> class_counts((2, 3))
-        tensor([2, 3])
-    """
-    own = torch.tensor(list(cardinalities))
-    if not len(own) or own.is_floating_point() or own.min() < 1:
-        raise ValueError(
-            f"cardinalities={list(cardinalities)} do not fit any variables; use a whole number of classes for each, "
-            "1 or more, such as (2, 3)."
-        )
-    return own
-
-
 def starting(starts: Tensor, own: Int[Tensor, " N"]) -> Int[Tensor, "starts N"]:
     """The starts, if each row has the classes of variables that have so many.
 
     Example:
-        >>> starting(torch.tensor([[1, 2]]), class_counts((2, 3)))
+        >>> starting(torch.tensor([[1, 2]]), torch.tensor([2, 3]))
         tensor([[1, 2]])
     """
     tensor("starts", starts)

@@ -26,8 +26,8 @@ from torch.nn.functional import one_hot
 
 from softhot.distributions import OneHotCategorical
 from softhot.estimators.integrand import numbers
-from softhot.functional.check import counted
-from softhot.inference.fit import LogJoint, class_counts, starting, values_at
+from softhot.functional.check import counted, sizes
+from softhot.inference.fit import LogJoint, starting, values_at
 
 __all__ = ["MeanField", "mean_field"]
 
@@ -79,7 +79,7 @@ def mean_field(
         >>> round(fit.elbo, 4)  # half of each: no product is better
         -0.2231
     """
-    own = class_counts(cardinalities)
+    own = torch.tensor(sizes(cardinalities))
     latents, classes = len(own), int(own.max())
     counted("sweeps", sweeps, 1, "leads nowhere")
     q = one_hot(starting(starts, own), classes).double()

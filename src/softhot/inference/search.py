@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from softhot.estimators.integrand import numbers
-from softhot.functional.check import counted
-from softhot.inference.fit import LogJoint, class_counts, starting, values_at
+from softhot.functional.check import counted, sizes
+from softhot.inference.fit import LogJoint, starting, values_at
 
 __all__ = ["Found", "likeliest"]
 
@@ -69,10 +69,10 @@ def likeliest(
         >>> found.classes.tolist(), found.log_joint.tolist()
         ([[1, 0], [1, 1], [0, 0]], [4.0, 3.0, 1.0])
     """
-    own = class_counts(cardinalities)
+    own = torch.tensor(sizes(cardinalities))
     for name, value in (("count", count), ("reach", reach), ("limit", limit)):
         counted(name, value, 1, "finds nothing")
-    total = math.prod(cardinalities)
+    total = math.prod(own.tolist())
     if total <= limit:
         # the last variable the fastest
         place = torch.cat([own.flip(0).cumprod(0).flip(0)[1:], torch.ones(1, dtype=torch.long)])

@@ -27,8 +27,8 @@ from torch import Tensor
 from softhot.distributions import MixtureOfDiscreteFlows
 from softhot.estimators.integrand import numbers
 from softhot.functional import Constant, Schedule, with_gradient_of
-from softhot.functional.check import counted
-from softhot.inference.fit import Fit, LogJoint, class_counts
+from softhot.functional.check import counted, sizes
+from softhot.inference.fit import Fit, LogJoint
 
 __all__ = ["Family", "shifted_deltas", "variational"]
 
@@ -55,7 +55,7 @@ def shifted_deltas(
         (4, [(4, 2, 3)])
     """
     counted("components", components, 1, "is no mixture")
-    shape = (components, len(cardinalities), int(class_counts(cardinalities).max()))
+    shape = (components, len(cardinalities), max(sizes(cardinalities)))
     logits = torch.randn(shape, dtype=torch.float64, generator=generator).requires_grad_()
     weights = torch.zeros(components, dtype=torch.float64, requires_grad=learned_weights)
 

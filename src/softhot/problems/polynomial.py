@@ -65,7 +65,7 @@ class Polynomial(Problem):
     def classes(self) -> int:
         return len(self.values)
 
-    def f(self, z: Float[Tensor, "*batch N K"]) -> Float[Tensor, "*batch"]:
+    def _f(self, z: Float[Tensor, "*batch N K"]) -> Float[Tensor, "*batch"]:
         return (z @ z.new_tensor(self.values) - self.target).abs().pow(self.power).mean(-1)
 
     def start(self, seed: int = 0) -> Float[Tensor, "N K"]:
@@ -73,7 +73,7 @@ class Polynomial(Problem):
         generator = torch.Generator().manual_seed(seed)
         return torch.rand(self.latents, self.classes, generator=generator) * 0.02 - 0.01
 
-    def value(self, logits: Float[Tensor, "*batch N K"]) -> Float[Tensor, "*batch"]:
+    def _value(self, logits: Float[Tensor, "*batch N K"]) -> Float[Tensor, "*batch"]:
         """The exact expectation; every variable has its own term."""
         costs = (logits.new_tensor(self.values) - self.target).abs().pow(self.power)
         return (logits.softmax(-1) @ costs).mean(-1)

@@ -60,14 +60,14 @@ class Quadratic(Problem):
         a = torch.randn(size, size, dtype=torch.float64, generator=torch.Generator().manual_seed(self.seed))
         return (a + a.T).div(math.sqrt(2 * size)).to(like)
 
-    def f(self, z: Float[Tensor, "*batch N K"]) -> Float[Tensor, "*batch"]:
+    def _f(self, z: Float[Tensor, "*batch N K"]) -> Float[Tensor, "*batch"]:
         centred = z.flatten(-2) - 1 / self.classes
         return ((centred @ self.form(z)) * centred).sum(-1)
 
-    def value(self, logits: Float[Tensor, "*batch N K"]) -> Float[Tensor, "*batch"]:
+    def _value(self, logits: Float[Tensor, "*batch N K"]) -> Float[Tensor, "*batch"]:
         """The exact expectation, from the mean and the covariance."""
         pi = logits.softmax(-1)
         blocks = self.form(pi).reshape(self.latents, self.classes, self.latents, self.classes)
         own = blocks.diagonal(dim1=0, dim2=2).permute(2, 0, 1)  # N K K
         spread = pi * own.diagonal(dim1=1, dim2=2) - pi * (own @ pi[..., None]).squeeze(-1)
-        return self.f(pi) + spread.sum((-1, -2))
+        return self._f(pi) + spread.sum((-1, -2))

@@ -58,7 +58,7 @@ class QuadraticProgramme(Problem):
     def latents(self) -> int:
         return 2
 
-    def f(self, z: Float[Tensor, "*batch N K"]) -> Float[Tensor, "*batch"]:
+    def _f(self, z: Float[Tensor, "*batch N K"]) -> Float[Tensor, "*batch"]:
         place = torch.arange(self.classes, dtype=z.dtype, device=z.device)
         form = (-2 * (place - place[:, None]).abs()).exp()
         first, second = (z - 1 / self.classes).unbind(-2)
@@ -68,14 +68,13 @@ class QuadraticProgramme(Problem):
         """The logits that the two draws share."""
         return torch.cat([torch.tensor([self.initial]), torch.zeros(self.classes - 1)])
 
-    def logits(self, parameters: Float[Tensor, "*batch K"] | None = None) -> Float[Tensor, "*batch N K"]:
+    def _logits(self, parameters: Float[Tensor, "*batch K"]) -> Float[Tensor, "*batch N K"]:
         """The same logits, twice."""
-        shared = self.start() if parameters is None else parameters
-        return torch.stack([shared, shared], -2)
+        return torch.stack([parameters, parameters], -2)
 
-    def value(self, logits: Float[Tensor, "*batch N K"]) -> Float[Tensor, "*batch"]:
+    def _value(self, logits: Float[Tensor, "*batch N K"]) -> Float[Tensor, "*batch"]:
         """The exact expectation: f of the probabilities, as the draws are independent."""
-        return self.f(logits.softmax(-1))
+        return self._f(logits.softmax(-1))
 
     def minimum(self) -> float:
         """Zero, at equal probabilities."""

@@ -64,20 +64,19 @@ class SharedLogit(Problem):
     def classes(self) -> int:
         return 2
 
-    def f(self, z: Float[Tensor, "*batch N K"]) -> Float[Tensor, "*batch"]:
+    def _f(self, z: Float[Tensor, "*batch N K"]) -> Float[Tensor, "*batch"]:
         return (z[..., 0] - z.new_tensor(self.targets)).square().sum(-1)
 
     def start(self, seed: int = 0) -> Float[Tensor, "1"]:
         """The one logit."""
         return torch.tensor([self.initial])
 
-    def logits(self, parameters: Float[Tensor, "*batch 1"] | None = None) -> Float[Tensor, "*batch N K"]:
+    def _logits(self, parameters: Float[Tensor, "*batch 1"]) -> Float[Tensor, "*batch N K"]:
         """The logit and 0, for every variable."""
-        shared = self.start() if parameters is None else parameters
-        pair = torch.stack([shared, torch.zeros_like(shared)], -1)
+        pair = torch.stack([parameters, torch.zeros_like(parameters)], -1)
         return pair.expand(*pair.shape[:-2], self.latents, 2)
 
-    def value(self, logits: Float[Tensor, "*batch N K"]) -> Float[Tensor, "*batch"]:
+    def _value(self, logits: Float[Tensor, "*batch N K"]) -> Float[Tensor, "*batch"]:
         """The exact expectation; every variable has its own term."""
         p = logits.new_tensor(self.targets)
         return (logits.softmax(-1) * torch.stack([(1 - p).square(), p.square()], -1)).sum((-1, -2))

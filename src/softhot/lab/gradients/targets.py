@@ -12,6 +12,7 @@ from torch import Tensor
 
 from softhot.bounds import Objective, incompatible
 from softhot.estimators import Estimator, Exact, Integrand, MixtureOfDiscreteFlows
+from softhot.functional.check import floating
 from softhot.kl import Categorical, Mixture, Term
 from softhot.lab.seeds import stream
 from softhot.lab.training.learner import held
@@ -122,13 +123,14 @@ class ProblemTarget(Target):
     at: Float[Tensor, "..."]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "at", self.at.detach().clone().requires_grad_())
-        shape = tuple(self.problem.logits(self.at).shape)
-        if shape != self.size:
+        floating("parameters", self.at)
+        shape = tuple(self.problem.start().shape)
+        if self.at.shape != shape:
             raise ValueError(
-                f"parameters of shape {tuple(self.at.shape)} give logits of shape {shape}, and the problem has "
-                f"{self.size}; use problem.start(), or others of its shape."
+                f"parameters of shape {tuple(self.at.shape)} are not those of the problem, of shape {shape}; "
+                "use problem.start(), or others of its shape."
             )
+        object.__setattr__(self, "at", self.at.detach().clone().requires_grad_())
 
     @property
     def size(self) -> tuple[int, int]:
