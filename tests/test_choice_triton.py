@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from softhot.kernels import choice
-from softhot.kernels.choice import expected, probabilities
+from softhot.kernels.choice import Affine, contrast, expected, probabilities
 from softhot.kernels.choice_tables import Tables, tables
 from softhot.kernels.noise import NOISES, Noise
 
@@ -63,9 +63,11 @@ def check(noise: Noise, s: Tensor, m: Tensor, other: Tensor | None) -> None:
     """All that is returned, by what it is for: values, and derivatives in everything."""
     limit = LIMIT[m.dtype] * (1 + s.max().item())
     leaves = [x.requires_grad_() for x in (m, s) + (() if other is None else (other,))]
-    wanted = expected(m, other, s[:, None], noise)
-    by_value, by_total = torch.randn((2, *m.shape[:-1]), dtype=torch.float64)
-    gradients = torch.autograd.grad(wanted[:2], leaves, (by_value, by_total))
+    call = m, other, s[:, None], noise
+    wanted, *_ = choice._survey(*(x.detach() if isinstance(x, Tensor) else x for x in call), True, False)
+    by_value, by_contrast = torch.randn((2, *m.shape[:-1]), dtype=torch.float64).to(m.dtype)
+    values = expected(*call), contrast(*call, Affine(lambda s: 1.0, lambda s, count: 0.0))
+    gradients = torch.autograd.grad(values, leaves, (by_value.double(), by_contrast))
 
     table = tables_of(noise, s.detach(), m)
     rows, chances = gpu.survey(flat(m), flat(other), s.detach(), table, True, True)
@@ -74,14 +76,15 @@ def check(noise: Noise, s: Tensor, m: Tensor, other: Tensor | None) -> None:
     value, top, total, possible, drift, mean, own, sum_ = numbers
     wide = s.detach().clamp_min(1.0)[:, None]
     value = top + wide * value
-    close(value, wanted.value, limit)
-    close(total, wanted.total, limit)
-    close(possible, torch.as_tensor(wanted.possible, dtype=torch.float64).expand(possible.shape), 0)
-    slope = by_value[..., None] * p + by_total[..., None]
-    change = by_value * (wide * drift + (wide > 1) * (value - mean) / wide)
+    close(value, wanted[0], limit)
+    close(total, wanted[2], limit)
+    close(possible, wanted[3], 0)
+    by_all = by_value + possible * by_contrast
+    slope = by_all[..., None] * p - by_contrast[..., None]
+    change = by_all * (wide * drift + (wide > 1) * (value - mean) / wide)
     if other is not None:
         close(slope, gradients[2], limit)
-        slope, change = -s.detach()[:, None, None] * slope, change - by_value * own - by_total * sum_
+        slope, change = -s.detach()[:, None, None] * slope, change - by_all * own + by_contrast * sum_
     close(slope, gradients[0], limit)
     close(p.sum(-1), torch.ones(p.shape[:-1]), LIMIT[m.dtype] / 2)
     close(change.sum(-1), gradients[1], limit * m.shape[-1])
@@ -125,7 +128,7 @@ def test_windows_hold_what_counts() -> None:
     m[0, 2] = random(1200, dtype=torch.float32, spread=0.1)
     s = torch.tensor([0.3], dtype=torch.float64)
     rows, chances = gpu.survey(flat(m), None, s, tables_of("gumbel", s, m), True, False)
-    close(rows[:, 0] + rows[:, 1], expected(m[0], None, 0.3, "gumbel").value, 1e-6)
+    close(rows[:, 0] + rows[:, 1], expected(m[0], None, 0.3, "gumbel"), 1e-6)
     close(chances, probabilities(m[0], 0.3, "gumbel"), 1e-8)
     close(chances.double().sum(-1), torch.ones(3), 1e-6)
     assert chances[1].tolist() == m[0, 1].exp().tolist()
@@ -148,10 +151,9 @@ def test_odd_rows(piece: int, monkeypatch: pytest.MonkeyPatch) -> None:
     m, s = torch.tensor([*ODD.values()]).requires_grad_(), torch.tensor([0.7], dtype=torch.float64)
     table = tables_of("gumbel", s, m)
     rows, chances = gpu.survey(flat(m), None, s, table, True, False)
-    wanted = expected(m, None, 0.7, "gumbel")
-    close(rows[:, 0] + rows[:, 1], wanted.value, 1e-6)
-    close(rows[:, 2], wanted.total, 1e-6)
-    close(rows[:, 3], wanted.possible, 0)
+    wanted, _ = choice._survey(m.detach(), None, 0.7, "gumbel", False, False)
+    close(rows[:, 0] + rows[:, 1], wanted[0], 1e-6)
+    close(rows[:, 2:4].mT, wanted[2:], 1e-6)
     p = probabilities(m, 0.7, "gumbel")
     close(chances, p, 1e-6)
     gradient = random(*m.shape, dtype=torch.float32)
@@ -165,12 +167,11 @@ def test_impossible_in_one_of_two() -> None:
     other = torch.tensor([[-inf, 0.5, 0.3, -inf], [-inf, 0.5, 0.3, -inf], [0.0, 0.3, 0.2, 0.1]])
     s = torch.tensor([1.5], dtype=torch.float64)
     rows, chances = gpu.survey(flat(m), flat(other), s, tables_of("-gumbel", s, m), True, True)
-    wanted = expected(m, other, 1.5, "-gumbel")
-    close(1.5 * rows[:, 0] + rows[:, 1], wanted.value, 1e-6)
-    close(rows[:, 2], wanted.total, 1e-6)
-    close(rows[:, 3], wanted.possible, 0)
+    wanted, _ = choice._survey(m.detach(), other, 1.5, "-gumbel", False, False)
+    close(1.5 * rows[:, 0] + rows[:, 1], wanted[0], 1e-6)
+    close(rows[:, 2:4].mT, wanted[2:], 1e-6)
     slope = torch.where(m > -inf, -1.5 * chances.cpu(), 0.0)
-    close(slope, *torch.autograd.grad(wanted.value.sum(), m), 1e-6)
+    close(slope, *torch.autograd.grad(expected(m, other, 1.5, "-gumbel").sum(), m), 1e-6)
 
 
 def test_what_is_not_wanted_is_not_there() -> None:
@@ -207,8 +208,7 @@ def test_operators_of_cuda(scales: Tensor, monkeypatch: pytest.MonkeyPatch) -> N
     def call() -> tuple[Tensor, ...]:
         rows, chances = choice._survey_gpu(m, other, s, "-gumbel", True, True)
         curve, in_scale = choice._curve_gpu(m, s, "gumbel", g, False)
-        used = torch.cat([rows[:1], rows[2:]])
-        return used, chances, curve, in_scale, choice._probable_gpu(m, s, "normal")
+        return rows, chances, curve, in_scale, choice._probable_gpu(m, s, "normal")
 
     monkeypatch.setattr(gpu, "works", lambda: False)
     reference = call()

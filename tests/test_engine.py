@@ -9,12 +9,20 @@ import torch
 
 from softhot.functional import choice_probabilities, expected_max, relaxed_entropy, relaxed_kl, relaxed_mean
 from softhot.kernels import choice, choice_tables, routes
-from softhot.kernels.choice import expected, expected_reference, probabilities, probabilities_reference
+from softhot.kernels.choice import (
+    Affine,
+    contrast,
+    expected,
+    expected_reference,
+    probabilities,
+    probabilities_reference,
+)
 
 LIMIT = {torch.float64: 1e-12, torch.float32: 1e-6}
 SCALES = {"gumbel": (1e-3, 0.7, 1.0, 30.0), "-gumbel": (0.01, 1.0, 8.0), "normal": (0.1, 1.0, 20.0)}
 CASES = [(noise, scale) for noise, scales in SCALES.items() for scale in scales]
 cases = pytest.mark.parametrize(("noise", "scale"), CASES)
+AFFINE = Affine(lambda s: 1 / (1 + s), lambda s, count: count * s)
 dtypes = pytest.mark.parametrize("dtype", LIMIT, ids=str)
 classes = pytest.mark.parametrize("count", [1, 2, 5, 33, 1500])
 
@@ -37,17 +45,17 @@ def test_values_and_gradients(noise, scale, dtype, count, learned):
     other = logits(4, count, dtype=dtype, seed=1, spread=1.0).requires_grad_() if noise == "-gumbel" else None
     s = torch.tensor(scale, dtype=torch.float64, requires_grad=True) if learned else scale
     leaves = [x for x in (m, other, s) if isinstance(x, torch.Tensor)]
-    compiled = expected(m, other, s, noise)
-    reference = expected_reference(m.double(), None if other is None else other.double(), s, noise)
-    assert compiled.possible == count
+    wide = m.double(), None if other is None else other.double()
     size = 1 + scale
-    close(compiled.value, reference.value, dtype, size)
-    close(compiled.total, reference.total, dtype, count)
-    weights = logits(2, 4, dtype=torch.float64, seed=2, spread=1.0)
-    found = torch.autograd.grad(compiled[:2], leaves, list(weights))
-    wanted = torch.autograd.grad(reference[:2], leaves, list(weights))
-    for one, two in zip(found, wanted, strict=True):
-        close(one, two, dtype, size * max(1.0, two.abs().max().item()))
+    for affine in (None, AFFINE):
+        compiled = contrast(m, other, s, noise, affine) if affine else expected(m, other, s, noise)
+        reference = expected_reference(*wide, s, noise, affine)
+        close(compiled, reference, dtype, size * count if affine else size)
+        weights = logits(4, dtype=torch.float64, seed=2, spread=1.0)
+        found = torch.autograd.grad(compiled, leaves, weights.to(compiled.dtype))
+        wanted = torch.autograd.grad(reference, leaves, weights)
+        for one, two in zip(found, wanted, strict=True):
+            close(one, two, dtype, size * max(1.0, two.abs().max().item()))
 
 
 @cases
@@ -100,8 +108,8 @@ def test_operators_state_their_shapes_and_derivatives():
 
 
 def everything(m, other, t):
-    pair, alone = expected(m, other, t, "-gumbel"), expected(m, None, t, "gumbel")
-    return (pair.value + pair.total * alone.value).sum() + (probabilities(m, t, "normal") * other).sum()
+    pair, alone = contrast(m, other, t, "-gumbel", AFFINE), expected(m, None, t, "gumbel")
+    return (pair * alone).sum() + (probabilities(m, t, "normal") * other).sum()
 
 
 @pytest.mark.parametrize("temperature", [0.8, torch.tensor(0.8, requires_grad=True), torch.tensor([[0.5], [2.0]])])
@@ -138,7 +146,7 @@ def test_the_comparison_sees_a_wrong_table(monkeypatch):
     monkeypatch.setattr(choice, "tables", wrong)
     m = logits(4, 5, dtype=torch.float32)
     with pytest.raises(AssertionError, match="not close"):
-        close(expected(m, None, 0.7, "gumbel").value, expected_reference(m, None, 0.7, "gumbel").value, torch.float32)
+        close(expected(m, None, 0.7, "gumbel"), expected_reference(m, None, 0.7, "gumbel", None), torch.float32)
 
 
 @pytest.mark.parametrize("learned", [False, True], ids=["number", "learned"])
@@ -185,7 +193,8 @@ def test_impossible_and_unknown_classes(dtype):
     assert p[0, 1] == 0
     assert p[1].isnan().all()
     assert p[2].tolist() == [0.0, 1.0, 0.0]
-    assert expected(m, None, 0.5, "gumbel").possible.tolist()[::2] == [2.0, 1.0]
+    count = Affine(lambda s: 0.0, lambda s, count: count)
+    assert contrast(m, None, 0.5, "gumbel", count).tolist()[::2] == [2.0, 1.0]
     assert torch.equal(expected_max(m[:, :0], 0.5), torch.full((3,), -inf, dtype=dtype))
 
 
@@ -206,7 +215,7 @@ def test_a_row_does_not_depend_on_its_neighbours(dtype):
     """Short rows are worked on in eights, each at nodes of its own: runs that are trained together are as alone."""
     m = logits(21, 6, dtype=dtype)
     m[::3] *= 10
-    together, alone = expected(m, None, 0.7, "gumbel").value, [expected(row, None, 0.7, "gumbel").value for row in m]
+    together, alone = expected(m, None, 0.7, "gumbel"), [expected(row, None, 0.7, "gumbel") for row in m]
     torch.testing.assert_close(together, torch.stack(alone), rtol=1e-14, atol=1e-14)
     assert torch.equal(probabilities(m, 0.7, "gumbel"), torch.stack([probabilities(row, 0.7, "gumbel") for row in m]))
 

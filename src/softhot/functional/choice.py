@@ -54,7 +54,7 @@ def expected_max(
         McFadden (1978), "Modelling the choice of residential location": the mean of a maximum as a function whose
         gradient is the choice probability.
     """
-    return expected(locations, None, _checked(locations, scale, noise), noise).value.to(locations.dtype)
+    return expected(locations, None, _checked(locations, scale, noise), noise).to(locations.dtype)
 
 
 def choice_probabilities(
@@ -101,7 +101,7 @@ def expected_logsumexp(
         >>> softhot.functional.expected_logsumexp(torch.zeros(1, dtype=torch.float64), 2.0)  # 2 * Euler's constant
         tensor(1.1544, dtype=torch.float64)
     """
-    return (expected(locations, None, _checked(locations, scale, noise), noise).value - EULER).to(locations.dtype)
+    return (expected(locations, None, _checked(locations, scale, noise), noise) - EULER).to(locations.dtype)
 
 
 def _checked(locations: Tensor, scale: float | Tensor, noise: str) -> float | Tensor:

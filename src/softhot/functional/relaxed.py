@@ -24,7 +24,7 @@ from torch import Tensor
 
 from softhot.functional.check import alike, floating, per_row
 from softhot.functional.choice import EULER, choice_probabilities
-from softhot.kernels.choice import expected
+from softhot.kernels.choice import Affine, contrast
 from softhot.kernels.choice_reference import Choice
 from softhot.kernels.density import log_density
 from softhot.kernels.temper import column
@@ -87,11 +87,7 @@ def relaxed_entropy(logits: Float[Tensor, "*batch K"], temperature: float | Tens
     """
     floating("logits", logits)
     t = per_row("temperature", temperature, logits)
-    largest, total, count = expected(logits, None, t, "gumbel")
-    t = _double(t).to(logits.device) if isinstance(t, Tensor) else t
-    log_t = t.log() if isinstance(t, Tensor) else math.log(t)
-    fixed = count * (EULER * (2 + 1 / t) + _digamma(count)) - _log_gamma(count) - (count - 1) * log_t
-    return ((total - count * largest) / t + fixed).to(logits.dtype)
+    return contrast(logits, None, t, "gumbel", _ENTROPY)
 
 
 def relaxed_kl(
@@ -127,15 +123,13 @@ def relaxed_kl(
         tensor(1.5524)
     """
     alike("logits", logits, "prior_logits", prior_logits)
-    logits, prior_logits = torch.broadcast_tensors(logits, prior_logits)
+    if logits.shape != prior_logits.shape:
+        logits, prior_logits = torch.broadcast_tensors(logits, prior_logits)
     t = per_row("temperature", temperature, logits)
     s = per_row("prior_temperature", prior_temperature, logits)
     ratio = s / t if not isinstance(s, Tensor) and not isinstance(t, Tensor) else _double(s) / _double(t)
     ratio = ratio.to(logits.device) if isinstance(ratio, Tensor) else ratio
-    largest, total, count = expected(logits, prior_logits, ratio, "-gumbel")
-    log_ratio = ratio.log() if isinstance(ratio, Tensor) else math.log(ratio)
-    fixed = count * (EULER * (ratio - 2) - _digamma(count)) - (count - 1) * log_ratio
-    return (count * largest - total + fixed).to(logits.dtype)
+    return contrast(logits, prior_logits, ratio, "-gumbel", _DIVERGENCE)
 
 
 def relaxed_log_prob(
@@ -173,6 +167,10 @@ def _double(value: float | Tensor) -> Tensor:
     return torch.as_tensor(value, dtype=torch.float64)
 
 
+def _log(value: float | Tensor) -> float | Tensor:
+    return value.log() if isinstance(value, Tensor) else math.log(value)
+
+
 def _log_gamma(count: Tensor | float) -> Tensor | float:
     return torch.lgamma(count) if isinstance(count, Tensor) else math.lgamma(count)
 
@@ -184,3 +182,13 @@ def _digamma(count: Tensor | float) -> Tensor | float:
 @lru_cache
 def _digamma_of(count: float) -> float:
     return torch.digamma(torch.tensor(count, dtype=torch.float64, device="cpu")).item()
+
+
+_ENTROPY = Affine(
+    lambda t: -1 / t,
+    lambda t, count: count * (EULER * (2 + 1 / t) + _digamma(count)) - _log_gamma(count) - (count - 1) * _log(t),
+)
+_DIVERGENCE = Affine(
+    lambda ratio: 1.0,
+    lambda ratio, count: count * (EULER * (ratio - 2) - _digamma(count)) - (count - 1) * _log(ratio),
+)

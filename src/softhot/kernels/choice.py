@@ -8,8 +8,9 @@ with those the divergence of two relaxed variables needs no pass over memory of 
 from __future__ import annotations
 
 # mypy: disable-error-code="untyped-decorator, no-any-return"
+import ctypes
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -20,45 +21,72 @@ from softhot.kernels.choice_reference import Choice, grouped
 from softhot.kernels.choice_tables import STRIDE, Form, Tables, tables
 from softhot.kernels.noise import Noise
 from softhot.kernels.parallel import integers, run
-from softhot.kernels.routes import again, beside, compiled, front, needs_gradient, operator, route
-from softhot.kernels.temper import column
+from softhot.kernels.routes import again, beside, compiled, direct, front, needs_gradient, operator, route
+from softhot.kernels.temper import by_row, column
 
-__all__ = ["Expected", "expected", "expected_reference", "probabilities", "probabilities_reference"]
+__all__ = ["Affine", "contrast", "expected", "expected_reference", "probabilities", "probabilities_reference"]
 
 _TABLES = 32  # built at once: bounds the working memory where every row has its own scale
 
 
-class Expected(NamedTuple):
-    """Of each row, in float64: the expected maximum, the sum of the locations, and the number of possible classes.
+class Affine(NamedTuple):
+    """What is made of a contrast: how far the expected maximum is above the possible classes of its row, in all.
 
-    That number is a float where all classes of all rows are known to be possible.
+    A rate times it, and a number that is added: of the scale, and of how many classes are possible.
     """
 
-    value: Tensor
-    total: Tensor
-    possible: Tensor | float
+    rate: Callable[[Any], Any]
+    fixed: Callable[[Any, Any], Any]
+
+    def of(self, above: Tensor, count: Tensor | float, scale: float | Tensor) -> Tensor:
+        found: Tensor = self.rate(scale) * above + self.fixed(scale, count)
+        return found
+
+    def slope(self, above: Tensor, count: Tensor, scale: Tensor, gradient: Tensor) -> Tensor | float:
+        """The derivative in the scale, of what is the same contrast."""
+        with torch.enable_grad():
+            leaf = scale.detach().requires_grad_()
+            found = self.of(above, count, _double(leaf, above))
+            return torch.autograd.grad(found, leaf, gradient.to(found.dtype))[0] if found.requires_grad else 0.0
 
 
-def expected(locations: Tensor, other: Tensor | None, scale: float | Tensor, noise: Noise) -> Expected:
-    """The expected maximum with what else a row is surveyed for; differentiable."""
+_CONTRAST = Affine(lambda scale: 1.0, lambda scale, count: 0.0)
+
+
+def expected(locations: Tensor, other: Tensor | None, scale: float | Tensor, noise: Noise) -> Tensor:
+    """The expected maximum of each row, in float64; differentiable."""
+    return _made(locations, other, scale, noise, None)
+
+
+def contrast(locations: Tensor, other: Tensor | None, scale: float | Tensor, noise: Noise, affine: Affine) -> Tensor:
+    """What is made of the contrast of each row, in the dtype of the locations; differentiable."""
+    return _made(locations, other, scale, noise, affine).to(locations.dtype)
+
+
+def expected_reference(
+    locations: Tensor, other: Tensor | None, scale: float | Tensor, noise: Noise, affine: Affine | None
+) -> Tensor:
+    """The same in plain torch, differentiable in every mode and to every order."""
+    located, finite, possible, alike = _located(locations, other, scale)
+    found, count = Choice(located, scale, noise, locations.dtype).expected_max(), possible.sum(-1).to(torch.float64)
+    if affine is not None:
+        found = affine.of(count * found - finite.sum(-1), count, _double(scale, locations))
+    return found if alike is None else torch.where(alike, found, math.inf)
+
+
+def _made(
+    locations: Tensor, other: Tensor | None, scale: float | Tensor, noise: Noise, affine: Affine | None
+) -> Tensor:
     wide = locations.to(torch.promote_types(locations.dtype, torch.float32))
     other = None if other is None else other.to(wide.dtype)
     way = route(wide, other, scale)
     if way == "reference" or not locations.numel():
-        return expected_reference(wide, other, scale, noise)
+        return expected_reference(wide, other, scale, noise, affine)
     if way == "direct":
-        return Expected(*_Expected.apply(wide, other, scale, noise))  # type: ignore[no-untyped-call]
+        return _direct(wide, other, scale, noise, affine)
     probable = needs_gradient(wide, scale) or (other is not None and needs_gradient(other))
     rows, _ = _expected_op(wide, other, _tensor(scale), noise, probable, needs_gradient(scale))
-    return Expected(rows[0], rows[2], rows[3])
-
-
-def expected_reference(locations: Tensor, other: Tensor | None, scale: float | Tensor, noise: Noise) -> Expected:
-    """The same in plain torch, differentiable in every mode and to every order."""
-    located, finite, possible, alike = _located(locations, other, scale)
-    value = Choice(located, scale, noise, locations.dtype).expected_max()
-    value = value if alike is None else torch.where(alike, value, math.inf)
-    return Expected(value, finite.sum(-1), possible.sum(-1).to(torch.float64))
+    return rows[0] if affine is None else affine.of(rows[1], rows[3], _double(scale, rows))
 
 
 def probabilities(locations: Tensor, scale: float | Tensor, noise: Noise) -> Tensor:
@@ -101,6 +129,10 @@ def _located(
     return finite.masked_fill(impossible & ~anywhere[..., None], -math.inf), finite, ~impossible, alike
 
 
+def _double(scale: float | Tensor, beside: Tensor) -> float | Tensor:
+    return scale.to(beside.device, torch.float64) if isinstance(scale, Tensor) else scale
+
+
 def _tensor(scale: float | Tensor) -> Tensor:
     return scale if isinstance(scale, Tensor) else torch.full((), scale, dtype=torch.float64)
 
@@ -113,23 +145,39 @@ class _Expected(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, locations: Tensor, other: Tensor | None, scale: float | Tensor, noise: Noise
-    ) -> tuple[Tensor, Tensor, Tensor | float]:
+        ctx: Any,
+        locations: Tensor,
+        other: Tensor | None,
+        scale: float | Tensor,
+        noise: Noise,
+        affine: Affine | None,
+    ) -> Tensor:
         moving = ctx.needs_input_grad[:3]
-        rows, chances = _survey(locations, other, scale, noise, any(moving), moving[2])
-        ctx.noise, ctx.scale, ctx.full = noise, scale, bool((rows[3] == locations.shape[-1]).all())
+        rows, chances, full = _surveyed(locations, other, scale, noise, any(moving), moving[2])
+        ctx.noise, ctx.scale, ctx.affine, ctx.full = noise, scale, affine, full
         ctx.save_for_backward(locations, other, rows, chances, *(scale,) if isinstance(scale, Tensor) else ())
-        if ctx.full:
-            return rows[0], rows[2], float(locations.shape[-1])
-        possible = rows[3]
-        ctx.mark_non_differentiable(possible)
-        return rows[0], rows[2], possible
+        if affine is None:
+            return rows[0]
+        count = float(locations.shape[-1]) if full else rows[3]
+        return affine.of(rows[1], count, _double(scale, rows)).to(locations.dtype)
 
     @staticmethod
-    def backward(ctx: Any, by_value: Tensor, by_total: Tensor, _: Any) -> Any:
+    def backward(ctx: Any, gradient: Tensor) -> Any:
         locations, other, rows, chances, *rest = ctx.saved_tensors
-        call = locations, other, rest[0] if rest else ctx.scale, ctx.noise
-        return _in_expected(call, ctx.needs_input_grad, rows, chances, by_value, by_total, ctx.full)
+        affine, scale = ctx.affine, rest[0] if rest else ctx.scale
+        call, moving = (locations, other, scale, ctx.noise), ctx.needs_input_grad[:4]
+        if torch.is_grad_enabled():
+            return *again(expected_reference, (*call, affine), (*moving, False), (gradient,)), None
+        if affine is None:
+            return *_in_expected(call, moving, rows, chances, gradient, None, 1.0, ctx.full), None
+        rate = affine.rate(_double(scale, rows))
+        *found, in_scale, _ = _in_expected(call, moving, rows, chances, None, gradient, rate, ctx.full)
+        if moving[2]:
+            in_scale = in_scale + affine.slope(rows[1], rows[3], scale, gradient)
+        return *found, in_scale, None, None
+
+
+_direct = direct(_Expected)
 
 
 class _Probabilities(torch.autograd.Function):
@@ -146,28 +194,36 @@ class _Probabilities(torch.autograd.Function):
 
 
 def _in_expected(
-    call: Any, moving: Any, rows: Tensor, chances: Tensor, by_value: Tensor, by_total: Tensor, full: bool
+    call: Any,
+    moving: Any,
+    rows: Tensor,
+    chances: Tensor,
+    by_value: Tensor | None,
+    by_contrast: Tensor | None,
+    rate: float | Tensor,
+    full: bool,
 ) -> tuple[Tensor | None, ...]:
-    """Gradients in the arguments of `expected`."""
-    if torch.is_grad_enabled():
-        return again(expected_reference, call, moving[:4], (by_value, by_total))
+    """Gradients in the arguments of `expected`, from a rate times those in the maximum and in the contrast."""
     locations, other, scale, _ = call
-    impossible = None if full else locations
+    counts, impossible = (None, None) if full else (rows[3], locations)
+    given = chances, by_value, by_contrast
     in_other = in_locations = in_scale = None
     if other is None:
-        in_locations = _expected_backward(chances, by_value, by_total, impossible)
+        in_locations = _expected_backward(*given, rate, counts, impossible)
     else:
         if moving[1]:
-            in_other = _expected_backward(chances, by_value, by_total, impossible)
+            in_other = _expected_backward(*given, rate, counts, impossible)
         if moving[0]:
-            in_locations = _expected_backward(chances, -scale * by_value, -scale * by_total, impossible)
+            in_locations = _expected_backward(*given, -scale * rate, counts, impossible)
     if moving[2]:
-        value, _, _, _, drift, mean, own, sum_ = rows
+        value, _, _, count, drift, mean, own, sum_ = rows
         s = scale.to(torch.float64)
         wider = s > 1
-        in_scale = by_value * (torch.where(wider, s, 1.0) * drift + wider * (value - mean) / s.clamp_min(1.0))
+        above = 0.0 if by_contrast is None else rate * by_contrast
+        by_all = above * count if by_value is None else rate * by_value + above * count
+        in_scale = by_all * (torch.where(wider, s, 1.0) * drift + wider * (value - mean) / s.clamp_min(1.0))
         if other is not None:
-            in_scale = in_scale - by_value * own - by_total * sum_
+            in_scale = in_scale - by_all * own + above * sum_
         in_scale = in_scale.sum_to_size(scale.shape).to(scale.dtype)
     return in_locations, in_other, in_scale, None
 
@@ -189,21 +245,40 @@ def _in_probabilities(call: Any, moving: Any, gradient: Tensor) -> tuple[Tensor 
     return in_locations if moving[0] else None, in_scale.sum_to_size(scale.shape).to(scale.dtype), None
 
 
-def _expected_backward(chances: Tensor, by_value: Tensor, by_total: Tensor, impossible: Tensor | None) -> Tensor:
-    """What a class has of the derivatives: that of the total and its chance of that of the value.
+def _expected_backward(
+    chances: Tensor,
+    by_value: Tensor | None,
+    by_contrast: Tensor | None,
+    rate: float | Tensor,
+    counts: Tensor | None,
+    impossible: Tensor | None,
+) -> Tensor:
+    """What a class has of a rate times the derivatives in the maximum and the contrast of its row.
 
-    Nothing, if it is impossible: -inf among the locations, where these are given.
+    Of the first it is its chance, of the second the number of classes times that less one. Where some are impossible,
+    with -inf among locations that are given, there is none in these, and the numbers are given.
     """
-    cpu = compiled("choice_cpu") if route(chances, by_value, by_total) == "direct" else None
+    given = [by for by in (by_value, by_contrast) if by is not None]
+    cpu = compiled("choice_cpu") if route(chances, *given) == "direct" else None
     if cpu is None or not chances.numel():
-        value, total = (x.to(chances.dtype)[..., None] for x in (by_value, by_total))
-        gradient = torch.addcmul(total, chances, value)
+        count = chances.shape[-1] if counts is None else counts
+        above = torch.zeros_like(given[0]) if by_contrast is None else rate * by_contrast
+        value = count * above if by_value is None else rate * by_value + count * above
+        value, less = (x.to(chances.dtype)[..., None] for x in (value, above))
+        gradient = chances * value - less
         return gradient if impossible is None else gradient.masked_fill_(impossible == -math.inf, 0.0)
     out = torch.empty_like(chances)
-    rows = (x.to(torch.float64).contiguous() for x in (by_value, by_total))
-    locations = None if impossible is None else impossible.detach().contiguous()
-    run(cpu.expected_backward_body(chances.dtype), chances.shape, *rows, chances, locations, out)
+    number, each = by_row(rate, chances)
+    rows = [None if by is None else by.to(chances.dtype).contiguous() for by in (by_value, by_contrast)]
+    locations = None if impossible is None else impossible.contiguous()
+    body = cpu.expected_backward_body(chances.dtype)
+    run(body, chances.shape, number, each, *rows, counts, chances, locations, out)
     return out
+
+
+def _rows_reference(locations: Tensor, other: Tensor | None, scale: float | Tensor, noise: Noise) -> Tensor:
+    """The maximum and the contrast, differentiable in every mode and to every order."""
+    return torch.stack([expected_reference(locations, other, scale, noise, affine) for affine in (None, _CONTRAST)])
 
 
 def _survey_reference(
@@ -211,14 +286,14 @@ def _survey_reference(
 ) -> tuple[Tensor, Tensor]:
     m, finite, possible, alike = _located(locations, other, scale)
     choice = Choice(m, scale, noise, locations.dtype)
-    value, count = choice.expected_max(), possible.sum(-1).to(torch.float64)
+    value, total, count = choice.expected_max(), finite.sum(-1), possible.sum(-1).to(torch.float64)
     value = value if alike is None else torch.where(alike, value, math.inf)
     p = choice.probabilities() if probable else m.new_empty(0)
     slopes = []
     if moving:
         own = locations.to(torch.float64).masked_fill(~possible, 0.0)
         slopes = [choice.drift(), (p * finite).sum(-1), (p * own).sum(-1), own.sum(-1)]
-    return torch.stack([value, m.amax(-1), finite.sum(-1), count, *slopes]), p.to(locations.dtype)
+    return torch.stack([value, count * value - total, total, count, *slopes]), p.to(locations.dtype)
 
 
 def _curve_reference(
@@ -286,8 +361,9 @@ def _expected_context(ctx: Any, inputs: Any, output: Any) -> None:
 def _expected_gradient(ctx: Any, by_rows: Tensor, _: Any) -> Any:
     locations, other, scale, rows, chances = ctx.saved_tensors
     call = locations, other, scale, ctx.noise
-    by_value, by_total = by_rows[0], by_rows[2]
-    return *_in_expected(call, (*ctx.needs_input_grad[:3], False), rows, chances, by_value, by_total, False), None, None
+    if torch.is_grad_enabled():
+        return *again(_rows_reference, call, (*ctx.needs_input_grad[:3], False), (by_rows[:2],)), None, None
+    return *_in_expected(call, ctx.needs_input_grad, rows, chances, by_rows[0], by_rows[1], 1.0, False), None, None
 
 
 def _probabilities_context(ctx: Any, inputs: Any, output: Any) -> None:
@@ -338,23 +414,32 @@ def _survey(
     locations: Tensor, other: Tensor | None, scale: float | Tensor, noise: Noise, probable: bool, drift: bool
 ) -> tuple[Tensor, Tensor]:
     """See the operator."""
+    return _surveyed(locations, other, scale, noise, probable, drift)[:2]
+
+
+def _surveyed(
+    locations: Tensor, other: Tensor | None, scale: float | Tensor, noise: Noise, probable: bool, drift: bool
+) -> tuple[Tensor, Tensor, bool]:
+    """What the operator returns, and whether all classes of all rows are possible."""
     cpu = compiled("choice_cpu")
     if cpu is None or not locations.numel():
-        return _survey_reference(locations, other, scale, noise, probable, drift)
+        rows, chances = _survey_reference(locations, other, scale, noise, probable, drift)
+        return rows, chances, bool((rows[3] == locations.shape[-1]).all())
     rows = torch.empty((_numbers(drift), *locations.shape[:-1]), dtype=torch.float64)
-    numbers = rows.view(len(rows), -1)
     chances = torch.empty_like(locations, memory_format=torch.contiguous_format) if probable else locations.new_empty(0)
+    lacking = ctypes.c_int64()  # the kernel sets it where a class is impossible
     for part, table in _parts(locations, scale, noise, drift, "splines"):
-        m = _rows(locations, part)
+        m, numbers = _rows(locations, part), rows if part is None else rows.view(len(rows), -1)[:, part]
         run(
             cpu.expected_body(m.dtype),
             m.shape,
             *_shared(table),
             table.drift if drift else None,
             *(m, None if other is None else _rows(other, part), table.scales),
-            *(_rows(chances, part) if probable else None, numbers[:, part], numbers.stride(0)),
+            *(_rows(chances, part) if probable else None, numbers, numbers.stride(0)),
+            ctypes.addressof(lacking),
         )
-    return rows, chances
+    return rows, chances, not lacking.value
 
 
 @_probabilities_op.register_kernel("cpu")
@@ -379,7 +464,7 @@ def _curve(
             m.shape,
             *_shared(table),
             table.drift if moving else None,
-            *(m, _rows(gradient, part), _rows(out, part), in_scale.view(-1)[part] if moving else None),
+            *(m, _rows(gradient, part), _rows(out, part), in_scale.view(-1)[part or slice(None)] if moving else None),
         )
     return out, in_scale
 
@@ -393,7 +478,7 @@ def _survey_gpu(
         return _survey_reference(locations, other, scale, noise, probable, moving)
     found = []
     for part, table in _parts(locations, scale, noise, moving):
-        m, o = _rows(locations, part), None if other is None else _rows(other, part)
+        m, o = _rows(_flat(locations), part), None if other is None else _rows(_flat(other), part)
         numbers, chances = gpu.survey(m, o, table.scales, table, probable, moving)
         _finish(numbers, table.scales.to(numbers.device))
         found.append((numbers, chances))
@@ -413,7 +498,8 @@ def _curve_gpu(locations: Tensor, scale: Tensor, noise: Noise, gradient: Tensor,
     if gpu is None or moving:  # the kernel has no derivative in the scale
         return _curve_reference(locations, scale, noise, gradient, moving)
     parts = _parts(locations, scale, noise)
-    found = [gpu.curve(_rows(locations, part), table.scales, table, _rows(gradient, part)) for part, table in parts]
+    m, g = _flat(locations), _flat(gradient)
+    found = [gpu.curve(_rows(m, part), table.scales, table, _rows(g, part)) for part, table in parts]
     return torch.cat(found).view(locations.shape), locations.new_empty(0, dtype=torch.float64)
 
 
@@ -429,9 +515,10 @@ def _numbers(moving: bool) -> int:
 
 
 def _finish(numbers: Tensor, scales: Tensor) -> None:
-    """From the expected maximum beyond the largest location, in units of the wider noise, the expected maximum."""
+    """From the expected maximum beyond the largest location, in units of the wider noise, the maximum and contrast."""
     numbers[:, 0] *= scales.clamp_min(1.0).repeat_interleave(len(numbers) // len(scales))
     numbers[:, 0] += numbers[:, 1]
+    numbers[:, 1] = numbers[:, 3] * numbers[:, 0] - numbers[:, 2]
 
 
 _SHARED: WeakKeyDictionary[Tables, list[int]] = WeakKeyDictionary()
@@ -447,16 +534,21 @@ def _shared(table: Tables) -> list[int]:
     return _SHARED[table]
 
 
-def _rows(x: Tensor, part: slice) -> Tensor:
-    return x.detach().contiguous().view(-1, x.shape[-1])[part]
+def _flat(x: Tensor) -> Tensor:
+    return x.detach().reshape(-1, x.shape[-1])
+
+
+def _rows(x: Tensor, part: slice | None) -> Tensor:
+    """Some rows, or all of them; contiguous."""
+    return x.contiguous() if part is None else x.contiguous().view(-1, x.shape[-1])[part]
 
 
 def _parts(
     locations: Tensor, scale: float | Tensor, noise: Noise, moving: bool = False, form: Form = "slices"
-) -> Iterator[tuple[slice, Tables]]:
-    """Rows that share few scales, with their tables."""
+) -> Iterator[tuple[slice | None, Tables]]:
+    """Rows that share few scales, with their tables; None for all rows."""
     if not isinstance(scale, Tensor) or scale.numel() == 1:
-        yield slice(None), tables(noise, scale, locations.shape[-1], locations.dtype, moving, form)
+        yield None, tables(noise, scale, locations.shape[-1], locations.dtype, moving, form)
         return
     _, flat, (scales, each) = grouped(scale.detach(), locations.shape[:-1], torch.device("cpu"))
     for first in range(0, scales, _TABLES):

@@ -23,8 +23,8 @@ import torch
 from numba import njit
 
 from softhot.kernels.choice_tables import LAST, STRIDE
-from softhot.kernels.compiled import FAST, SUMS, array, bits, job, next_piece, of_dtype
-from softhot.kernels.mesh import read, scatter, survey
+from softhot.kernels.compiled import FAST, SUMS, array, bits, job, next_piece, of_dtype, of_rows
+from softhot.kernels.mesh import clear, read, scatter, survey
 from softhot.kernels.nodes import collect, spread, weigh
 from softhot.kernels.parallel import HEADER
 from softhot.kernels.vectors import LANES
@@ -170,9 +170,9 @@ def _scatter(zero, memory, group, gains):
     """The weights of the classes on the mesh of each row; with gains, also gain times them."""
     rows, classes, end, width = group.rows, group.classes, group.last + LANES, memory.width
     points, within, mesh, gained = memory.points, memory.within, memory.mesh, memory.gained_mesh
-    _clear(zero, mesh, width, end)
+    clear(zero, mesh, width, end)
     if gains:
-        _clear(zero, gained, width, end)
+        clear(zero, gained, width, end)
     if group.lanes > 1:
         scatter(zero, points, within, LANES, classes, rows, width, mesh, gains, classes, 1, gained, memory.weights)
         return
@@ -191,14 +191,6 @@ def _scatter(zero, memory, group, gains):
     _settle(zero, mesh, end, totals)
     if gains:
         _settle(zero, gained, end, totals[width:])
-
-
-@njit(**SUMS)
-def _clear(zero, mesh, width, end):
-    points = array(mesh, LANES * width, zero)
-    for r in range(LANES):
-        for i in range(end):
-            points[r * width + i] = zero
 
 
 @njit(**SUMS)
@@ -261,9 +253,11 @@ def _collect(zero, memory, table, group, factors, mesh):
 
 @njit(**SUMS)
 def _expected(zero, memory, table, group, locations, probabilities, drift, results, first, stride):
-    """Fill the results of each row, from the first on, a stride apart: the expected maximum; the largest location; sum;
-    count; the derivative in the scale, locations fixed, of what of the first is beyond the second, in units of the
-    wider noise; the mean of the locations, and of m, and the sum of m.
+    """Fill the results of each row, from the first on, a stride apart, and return whether a class is impossible.
+
+    The expected maximum; the contrast; sum and count of the locations; the derivative in the scale, locations fixed, of
+    what of the first is beyond the largest location, in units of the wider noise; the mean of the locations, and of m,
+    and the sum of m.
     """
     kind, classes, numbers = type(zero), group.classes, array(memory.numbers, LANES * LANES, 0.0)
     wider, beyond = _f64(_i64(1) << table.shift) / (table.step * table.rate), 0.0
@@ -285,7 +279,6 @@ def _expected(zero, memory, table, group, locations, probabilities, drift, resul
         here = first + r
         top, nodes = numbers[_TOP + r], _f64(begins[r] + counts[r])
         results[here] = top + wider * (beyond + table.step * (nodes - lost[r]))
-        results[stride + here] = top
         results[2 * stride + here], results[3 * stride + here] = numbers[_TOTAL + r], numbers[_POSSIBLE + r]
         for j in range(4, STRIDE if drift else 4):
             results[j * stride + here] = 0.0
@@ -301,6 +294,11 @@ def _expected(zero, memory, table, group, locations, probabilities, drift, resul
             chance = 1.0 / results[3 * stride + here]
         if probabilities:
             array(probabilities + memory.item * r * classes, classes, zero)[:] = kind(chance)
+    lacking = False
+    for here in range(first, first + group.rows):
+        results[stride + here] = results[3 * stride + here] * results[here] - results[2 * stride + here]
+        lacking = lacking or results[3 * stride + here] != classes
+    return lacking
 
 
 @njit(**SUMS)
@@ -454,8 +452,10 @@ def _together(classes, r, last, rows, tables):
 
 @njit(**SUMS)
 def _expected_pieces(pointer, zero):
-    """Further arguments: drift; locations, other, ratios; probabilities; results, and how far they are apart."""
-    work = job(pointer, _SHARED + 7)
+    """Further arguments: drift; locations, other, ratios; probabilities; results, and how far they are apart; what to
+    set if a class is impossible.
+    """
+    work = job(pointer, _SHARED + 8)
     rows, classes, here = work[2], work[3], work[HEADER:]
     room, memory = _room(here, classes)
     tables, drift, item = here[9], here[17], here[0]
@@ -472,7 +472,8 @@ def _expected_pieces(pointer, zero):
             group = _survey(zero, memory, table, locations, other, ratios[t], classes, size, (rows - r) * classes)
             probabilities = here[21] + base if here[21] else 0
             drifts = drift + item * here[5] * t if drift else 0
-            _expected(zero, memory, table, group, locations, probabilities, drifts, results, r, stride)
+            if _expected(zero, memory, table, group, locations, probabilities, drifts, results, r, stride):
+                array(here[24], 1, _i64(0))[0] = 1
             r += size
         first, last = next_piece(pointer)
     room[0] = 0  # it lives until here
@@ -501,23 +502,30 @@ def _probabilities_backward_pieces(pointer, zero):
 
 @njit(**FAST)
 def _expected_backward_pieces(pointer, zero):
-    """Arguments: the derivatives in each row's maximum and sum; probabilities; locations; the derivatives in them.
+    """Arguments: a rate, of all rows or of each; the derivatives in each row's maximum and contrast, times that rate;
+    how many classes are possible; probabilities; locations; the derivatives in them.
 
-    Locations are needed where some are -inf, in which there is no derivative.
+    Locations and numbers are needed where some are -inf, in which there is no derivative.
     """
-    kind, work = type(zero), job(pointer, 5)
+    kind, work = type(zero), job(pointer, 8)
     rows, classes, here = work[2], work[3], work[HEADER:]
-    values, totals = array(here[0], rows, 0.0), array(here[1], rows, 0.0)
-    chances, locations = array(here[2], rows * classes, zero), array(here[3], rows * classes, zero)
-    out, count = array(here[4], rows * classes, zero), _u64(classes)
+    rates = of_rows(here[0], here[1], rows, zero)
+    values, contrasts = array(here[2], rows, zero), array(here[3], rows, zero)
+    counts, chances = array(here[4], rows, 0.0), array(here[5], rows * classes, zero)
+    locations, out = array(here[6], rows * classes, zero), array(here[7], rows * classes, zero)
+    size = _u64(classes)
     first, last = next_piece(pointer)
     while first < last:
         for r in range(first, last):
-            value, total, base = kind(values[r]), kind(totals[r]), _u64(r) * count
-            for k in range(count):
-                out[base + k] = total + value * chances[base + k]
-            if locations.size:
-                for k in range(count):
+            base, rate = _u64(r) * size, _f64(rates[r if rates.size > 1 else 0])
+            above = rate * _f64(contrasts[r]) if contrasts.size else 0.0
+            value = rate * _f64(values[r]) if values.size else 0.0
+            value += above * (counts[r] if counts.size else _f64(classes))
+            slope, less = kind(value), kind(above)
+            for k in range(size):
+                out[base + k] = slope * chances[base + k] - less
+            if counts.size and counts[r] != classes:
+                for k in range(size):
                     out[base + k] = kind(0.0) if locations[base + k] == kind(-np.inf) else out[base + k]
         first, last = next_piece(pointer)
 

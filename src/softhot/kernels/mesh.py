@@ -19,7 +19,7 @@ from typing import Any
 from softhot.kernels.choice_tables import UNITS, basis
 from softhot.kernels.vectors import F32, F64, I32, I64, LANES, Code, Value, emitted, sum_each
 
-__all__ = ["read", "scatter", "survey"]
+__all__ = ["clear", "read", "scatter", "survey"]
 
 
 class _Survey:
@@ -143,6 +143,13 @@ def _weights(code: Code, x: Value) -> Value:
     for each in reversed(powers):
         found = found * x + code.constant(x.kind, each)
     return found
+
+
+@emitted("iii")
+def clear(code: Code, kind: Any, mesh: Value, width: Value, end: Value) -> None:
+    """Take all weights from eight meshes, a width apart, up to an end, or up to seven points further."""
+    with code.loop(code.integer(0), code.integer(LANES), 1) as row, code.loop(code.integer(0), end, LANES) as point:
+        code.store(code.constant(kind, 0.0), mesh, row * width + point)
 
 
 @emitted("iiiiiiiiiiii")
