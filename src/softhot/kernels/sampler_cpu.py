@@ -20,7 +20,7 @@ from numba.extending import overload
 from softhot.kernels.compiled import FAST, SUMS, array, bits, exp, job, log, next_piece, of_dtype, of_rows
 from softhot.kernels.parallel import HEADER
 from softhot.kernels.philox_cpu import BLOCK, LANES, exponential, words_of
-from softhot.kernels.short_rows import SHORT, mark, normalise, slopes
+from softhot.kernels.short_rows import SHORT, lower, mark, normalise, shift, slopes
 from softhot.kernels.vectors import LANES as GROUP
 
 __all__ = ["backward_body", "highest", "sample_body"]
@@ -136,62 +136,61 @@ def _mark(scores, hard, classes):
 
 
 @njit(**SUMS)
-def _shift(scores, rates, classes):
-    width = _u64(classes)
-    for r in range(scores.size // classes):
-        base, rate = _u64(r) * width, rates[r if rates.size > 1 else 0]
+def _shift(scores, shifted, rates, classes):
+    """The rows of scores less their largest, times their rate."""
+    width, own = _u64(classes), rates.size > 1
+    each, groups = np.full(GROUP, rates[0]), _groups(scores.size, classes)
+    place = rates.ctypes.data if own else each.ctypes.data
+    shift(scores.dtype.type(0), scores.ctypes.data, place, 1 if own else 0, shifted.ctypes.data, classes, groups)
+    each[0] = rates[0]  # read by address until here
+    for r in range(GROUP * groups, scores.size // classes):
+        base, rate = _u64(r) * width, rates[r if own else 0]
         largest = highest(scores, base, width)
         for k in range(width):
-            scores[base + k] = (scores[base + k] - largest) * rate
+            shifted[base + k] = (scores[base + k] - largest) * rate
 
 
 @njit(**SUMS)
-def _total(values, base, width):
-    total = values.dtype.type(0)
-    for k in range(width):
-        total += values[base + k]
-    return total
-
-
-@njit(**SUMS)
-def _normalise(values, soft, classes):
+def _normalise(values, soft, totals, classes):
     one, zero, width = values.dtype.type(1), values.dtype.type(0), _u64(classes)
     groups = _groups(values.size, classes)
-    normalise(zero, values.ctypes.data, soft.ctypes.data, classes, groups)
+    normalise(zero, values.ctypes.data, soft.ctypes.data, totals.ctypes.data, classes, groups)
     for r in range(GROUP * groups, values.size // classes):
-        base = _u64(r) * width
-        factor = one / _total(values, base, width)
+        base, total = _u64(r) * width, zero
+        for k in range(width):
+            total += values[base + k]
+        totals[r] = total
+        factor = one / total
         for k in range(width):
             soft[base + k] = values[base + k] * factor
 
 
 @njit(**SUMS)
-def _with_log(scores, soft, log_soft, classes):
-    one, zero, width = scores.dtype.type(1), scores.dtype.type(0), _u64(classes)
-    for i in range(scores.size):
-        soft[i] = exp(scores[i])
-    for r in range(scores.size // classes):
-        base = _u64(r) * width
-        total = _total(soft, base, width)
-        factor, shift = one / total, log(total) if total > zero else np.nan
+def _lower(shifted, amounts, log_soft, classes):
+    width, groups = _u64(classes), _groups(shifted.size, classes)
+    lower(amounts.dtype.type(0), shifted.ctypes.data, amounts.ctypes.data, log_soft.ctypes.data, classes, groups)
+    for r in range(GROUP * groups, shifted.size // classes):
+        base, amount = _u64(r) * width, amounts[r]
         for k in range(width):
-            soft[base + k] *= factor
-            log_soft[base + k] = scores[base + k] - shift
+            log_soft[base + k] = shifted[base + k] - amount
 
 
 @njit(**SUMS)
-def _finish(scores, soft, log_soft, rates, classes):
+def _finish(scores, shifted, totals, soft, log_soft, rates, classes):
     """Softmax and, if wanted, log-softmax of the rows of scores, which are used up."""
-    moderate = not log_soft.size and rates.size == 1 and _moderate(scores, rates[0])
-    if not moderate:
-        _shift(scores, rates, classes)
+    if not log_soft.size and rates.size == 1 and _moderate(scores, rates[0]):
+        rate = rates[0]
+        for i in range(scores.size):
+            scores[i] = exp(scores[i] * rate)
+    else:
+        _shift(scores, shifted, rates, classes)
+        for i in range(scores.size):
+            scores[i] = exp(shifted[i])
+    _normalise(scores, soft, totals, classes)
     if log_soft.size:
-        _with_log(scores, soft, log_soft, classes)
-        return
-    rate = rates[0] if moderate else scores.dtype.type(1)
-    for i in range(scores.size):
-        scores[i] = exp(scores[i] * rate)
-    _normalise(scores, soft, classes)
+        for r in range(totals.size):
+            totals[r] = log(totals[r]) if totals[r] > 0 else np.nan
+        _lower(shifted, totals, log_soft, classes)
 
 
 @njit(**FAST)
@@ -216,6 +215,7 @@ def _sample(seeds, logits, rates, soft, hard, log_soft, plain, classes, first, l
     """
     kind = logits.dtype
     scores, noise = np.empty(classes + BLOCK, kind), np.empty(BLOCK, kind)
+    shifted, totals = np.empty(classes + BLOCK, kind), np.empty(BLOCK // classes + 1, kind)
     words, more = np.empty(BLOCK, _u32), np.empty(BLOCK, _u32)
     group = logits.size // seeds.size
     first, last = _whole(first, classes, group), _whole(last, classes, group)
@@ -240,7 +240,15 @@ def _sample(seeds, logits, rates, soft, hard, log_soft, plain, classes, first, l
                 if plain:
                     done[:] = logits[x:y]
                 if soft.size:
-                    _finish(done, soft[x:y], _part(log_soft, x, y), part, classes)
+                    _finish(
+                        done,
+                        shifted[:ready],
+                        totals[: ready // classes],
+                        soft[x:y],
+                        _part(log_soft, x, y),
+                        part,
+                        classes,
+                    )
                 filled -= ready
                 for i in range(filled):
                     scores[i] = scores[ready + i]

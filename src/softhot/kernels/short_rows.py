@@ -13,7 +13,7 @@ from typing import Any
 
 from softhot.kernels.vectors import I64, LANES, Code, Value, emitted, largest_each, sum_each
 
-__all__ = ["SHORT", "mark", "normalise", "slopes"]
+__all__ = ["SHORT", "lower", "mark", "normalise", "shift", "slopes"]
 
 SHORT = 2 * LANES  # classes of a row, at most
 
@@ -57,12 +57,43 @@ def _in_groups(
     code.either(classes.compare(">", LANES), lambda: of(2), lambda: of(1))
 
 
-@emitted("iiii")
-def normalise(code: Code, kind: Any, scores: Value, soft: Value, classes: Value, groups: Value) -> None:
-    """Each row of scores divided by its sum."""
+@emitted("iiiiii")
+def shift(
+    code: Code, kind: Any, scores: Value, rates: Value, stride: Value, shifted: Value, classes: Value, groups: Value
+) -> None:
+    """Each row of scores less its largest, times a rate: of eight for each group, or with a stride of 0 for all."""
 
     def body(rows: _Rows, numbers: list[Value]) -> None:
-        factors = code.constant(kind, 1.0) / rows.sums([rows.load(scores, row) for row in numbers])
+        largest = largest_each([rows.one(rows.load(scores, row), Value.most, -math.inf) for row in numbers])
+        each = code.load(kind, rates, numbers[0] * stride)
+        for lane, row in enumerate(numbers):
+            top, rate = largest.everywhere(lane), each.everywhere(lane)
+            rows.store([(score - top) * rate for score in rows.load(scores, row)], shifted, row)
+
+    _in_groups(code, kind, classes, groups, body)
+
+
+@emitted("iiiii")
+def lower(code: Code, kind: Any, shifted: Value, amounts: Value, lowered: Value, classes: Value, groups: Value) -> None:
+    """Each row less an amount of its own."""
+
+    def body(rows: _Rows, numbers: list[Value]) -> None:
+        each = code.load(kind, amounts, numbers[0])
+        for lane, row in enumerate(numbers):
+            amount = each.everywhere(lane)
+            rows.store([score - amount for score in rows.load(shifted, row)], lowered, row)
+
+    _in_groups(code, kind, classes, groups, body)
+
+
+@emitted("iiiii")
+def normalise(code: Code, kind: Any, scores: Value, soft: Value, totals: Value, classes: Value, groups: Value) -> None:
+    """Each row of scores divided by its sum, and these sums."""
+
+    def body(rows: _Rows, numbers: list[Value]) -> None:
+        sums = rows.sums([rows.load(scores, row) for row in numbers])
+        code.store(sums, totals, numbers[0])
+        factors = code.constant(kind, 1.0) / sums
         for lane, row in enumerate(numbers):
             factor = factors.everywhere(lane)
             rows.store([score * factor for score in rows.load(scores, row)], soft, row)
