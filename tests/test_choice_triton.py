@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from softhot.kernels import choice
+from softhot.kernels import choice_launch, choice_reference
 from softhot.kernels.choice import Affine, contrast, expected, probabilities
 from softhot.kernels.choice_tables import Tables, tables
 from softhot.kernels.noise import NOISES, Noise
@@ -64,7 +64,7 @@ def check(noise: Noise, s: Tensor, m: Tensor, other: Tensor | None) -> None:
     limit = LIMIT[m.dtype] * (1 + s.max().item())
     leaves = [x.requires_grad_() for x in (m, s) + (() if other is None else (other,))]
     call = m, other, s[:, None], noise
-    wanted, *_ = choice._survey(*(x.detach() if isinstance(x, Tensor) else x for x in call), True, False)
+    wanted, *_ = choice_launch.survey(*(x.detach() if isinstance(x, Tensor) else x for x in call), True, False)
     by_value, by_contrast = torch.randn((2, *m.shape[:-1]), dtype=torch.float64).to(m.dtype)
     values = expected(*call), contrast(*call, Affine(lambda s: 1.0, lambda s, count: 0.0))
     gradients = torch.autograd.grad(values, leaves, (by_value.double(), by_contrast))
@@ -151,7 +151,7 @@ def test_odd_rows(piece: int, monkeypatch: pytest.MonkeyPatch) -> None:
     m, s = torch.tensor([*ODD.values()]).requires_grad_(), torch.tensor([0.7], dtype=torch.float64)
     table = tables_of("gumbel", s, m)
     rows, chances = gpu.survey(flat(m), None, s, table, True, False)
-    wanted, _ = choice._survey(m.detach(), None, 0.7, "gumbel", False, False)
+    wanted, *_ = choice_launch.survey(m.detach(), None, 0.7, "gumbel", False, False)
     close(rows[:, 0] + rows[:, 1], wanted[0], 1e-6)
     close(rows[:, 2:4].mT, wanted[2:], 1e-6)
     p = probabilities(m, 0.7, "gumbel")
@@ -167,7 +167,7 @@ def test_impossible_in_one_of_two() -> None:
     other = torch.tensor([[-inf, 0.5, 0.3, -inf], [-inf, 0.5, 0.3, -inf], [0.0, 0.3, 0.2, 0.1]])
     s = torch.tensor([1.5], dtype=torch.float64)
     rows, chances = gpu.survey(flat(m), flat(other), s, tables_of("-gumbel", s, m), True, True)
-    wanted, _ = choice._survey(m.detach(), other, 1.5, "-gumbel", False, False)
+    wanted, *_ = choice_launch.survey(m.detach(), other, 1.5, "-gumbel", False, False)
     close(1.5 * rows[:, 0] + rows[:, 1], wanted[0], 1e-6)
     close(rows[:, 2:4].mT, wanted[2:], 1e-6)
     slope = torch.where(m > -inf, -1.5 * chances.cpu(), 0.0)
@@ -206,15 +206,15 @@ def test_operators_of_cuda(scales: Tensor, monkeypatch: pytest.MonkeyPatch) -> N
     s = scales.to(torch.float64)
 
     def call() -> tuple[Tensor, ...]:
-        rows, chances = choice._survey_gpu(m, other, s, "-gumbel", True, True)
-        curve, in_scale = choice._curve_gpu(m, s, "gumbel", g, False)
-        return rows, chances, curve, in_scale, choice._probable_gpu(m, s, "normal")
+        rows, chances = choice_launch.gpu_survey(m, other, s, "-gumbel", True, True)
+        curve, in_scale = choice_launch.gpu_curve(m, s, "gumbel", g, False)
+        return rows, chances, curve, in_scale
 
     monkeypatch.setattr(gpu, "works", lambda: False)
     reference = call()
     monkeypatch.setattr(gpu, "works", lambda: True)
-    for name in ("_survey_reference", "_curve_reference"):
-        monkeypatch.setattr(choice, name, None)
+    for name in ("survey", "curve"):
+        monkeypatch.setattr(choice_reference, name, None)
     for x, y in zip(reference, call(), strict=True):
         torch.testing.assert_close(x, y, rtol=1e-11, atol=1e-11)
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from softhot.functional import choice_probabilities, expected_max, relaxed_entropy, relaxed_kl, relaxed_mean
-from softhot.kernels import choice, choice_tables, routes
+from softhot.kernels import choice_launch, choice_tables, routes
 from softhot.kernels.choice import (
     Affine,
     contrast,
@@ -81,12 +81,12 @@ def test_what_an_operator_computes_without_its_kernel(noise, scale, pair, monkey
     m, g = (logits(4, 5, dtype=torch.float64, seed=seed) for seed in (0, 2))
     other, s = logits(4, 5, dtype=torch.float64, seed=1) if pair else None, torch.tensor(scale, dtype=torch.float64)
     calls = [
-        (choice._survey, (m, other, s, noise, True, True)),
-        (choice._probable, (m, s, noise)),
-        (choice._curve, (m, s, noise, g, True)),
+        (torch.ops.softhot.expected_max, (m, other, s, noise, True, True)),
+        (torch.ops.softhot.choice_probabilities, (m, s, noise)),
+        (choice_launch.curve, (m, s, noise, g, True)),
     ]
     compiled = [function(*arguments) for function, arguments in calls]
-    monkeypatch.setattr(choice, "compiled", lambda name: None)
+    monkeypatch.setattr(choice_launch, "compiled", lambda name: None)
     for one, (function, arguments) in zip(compiled, calls, strict=True):
         for found, wanted in zip(one, function(*arguments), strict=True):
             used = slice(None if pair or len(found) != choice_tables.STRIDE else -1)  # of others alone
@@ -143,7 +143,7 @@ def test_the_comparison_sees_a_wrong_table(monkeypatch):
         table = right(*arguments)
         return choice_tables.Tables(**{**vars(table), "exponent": table.exponent * (1 + 1e-5)})
 
-    monkeypatch.setattr(choice, "tables", wrong)
+    monkeypatch.setattr(choice_launch, "tables", wrong)
     m = logits(4, 5, dtype=torch.float32)
     with pytest.raises(AssertionError, match="not close"):
         close(expected(m, None, 0.7, "gumbel"), expected_reference(m, None, 0.7, "gumbel", None), torch.float32)
@@ -235,7 +235,7 @@ def test_the_number_of_threads_changes_nothing(dtype):
 def test_without_the_compiler(monkeypatch):
     m, other = logits(3, 4, dtype=torch.float32), logits(3, 4, dtype=torch.float32, seed=1)
     with_it = relaxed_kl(m, 0.7, other, 0.5), relaxed_entropy(m, 0.7), relaxed_mean(m, 0.7)
-    monkeypatch.setattr(choice, "compiled", lambda name: None)
+    monkeypatch.setattr(choice_launch, "compiled", lambda name: None)
     assert routes.compiled("no such module") is None
     without = relaxed_kl(m, 0.7, other, 0.5), relaxed_entropy(m, 0.7), relaxed_mean(m, 0.7)
     for one, two in zip(with_it, without, strict=True):

@@ -8,25 +8,20 @@ with those the divergence of two relaxed variables needs no pass over memory of 
 from __future__ import annotations
 
 # mypy: disable-error-code="untyped-decorator, no-any-return"
-import ctypes
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
-from softhot.kernels.choice_reference import Choice, grouped
-from softhot.kernels.choice_tables import STRIDE, Form, Tables, tables
+from softhot.kernels import choice_reference
+from softhot.kernels.choice_launch import curve, expected_backward, gpu_curve, gpu_survey, numbers, survey
+from softhot.kernels.choice_reference import Choice, located
 from softhot.kernels.noise import Noise
-from softhot.kernels.parallel import integers, run
-from softhot.kernels.routes import again, beside, compiled, direct, front, needs_gradient, operator, route
-from softhot.kernels.temper import by_row, column
+from softhot.kernels.routes import again, beside, direct, front, needs_gradient, operator, route
 
 __all__ = ["Affine", "contrast", "expected", "expected_reference", "probabilities", "probabilities_reference"]
-
-_TABLES = 32  # built at once: bounds the working memory where every row has its own scale
 
 
 class Affine(NamedTuple):
@@ -67,8 +62,8 @@ def expected_reference(
     locations: Tensor, other: Tensor | None, scale: float | Tensor, noise: Noise, affine: Affine | None
 ) -> Tensor:
     """The same in plain torch, differentiable in every mode and to every order."""
-    located, finite, possible, alike = _located(locations, other, scale)
-    found, count = Choice(located, scale, noise, locations.dtype).expected_max(), possible.sum(-1).to(torch.float64)
+    m, finite, possible, alike = located(locations, other, scale)
+    found, count = Choice(m, scale, noise, locations.dtype).expected_max(), possible.sum(-1).to(torch.float64)
     if affine is not None:
         found = affine.of(count * found - finite.sum(-1), count, _double(scale, locations))
     return found if alike is None else torch.where(alike, found, math.inf)
@@ -100,33 +95,13 @@ def probabilities(locations: Tensor, scale: float | Tensor, noise: Noise) -> Ten
     elif needs_gradient(wide, scale):
         found = _Probabilities.apply(wide, scale, noise)  # type: ignore[no-untyped-call]
     else:
-        found = _survey(wide, None, scale, noise, True, False)[1]
+        found = survey(wide, None, scale, noise, True, False)[1]
     return found.to(locations.dtype)
 
 
 def probabilities_reference(locations: Tensor, scale: float | Tensor, noise: Noise) -> Tensor:
     """The same in plain torch, differentiable in every mode and to every order."""
     return Choice(locations, scale, noise).probabilities().to(locations.dtype)
-
-
-def _located(
-    locations: Tensor, other: Tensor | None, scale: float | Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-    """The locations m or b in float64; with zeros for impossible classes; which are possible, and in which rows alike.
-
-    Rows that are not alike are located anywhere.
-    """
-    m = locations.to(torch.float64)
-    impossible, alike = m == -math.inf, None
-    if other is not None:
-        o = other.to(torch.float64)
-        alike = (impossible == (o == -math.inf)).all(-1)
-        impossible = impossible | (o == -math.inf)
-        s = scale.to(torch.float64) if isinstance(scale, Tensor) else scale
-        m = o.masked_fill(impossible, 0.0) - column(s) * m.masked_fill(impossible, 0.0)
-    finite = m.masked_fill(impossible, 0.0)
-    anywhere = impossible.all(-1) & (alike is not None)
-    return finite.masked_fill(impossible & ~anywhere[..., None], -math.inf), finite, ~impossible, alike
 
 
 def _double(scale: float | Tensor, beside: Tensor) -> float | Tensor:
@@ -153,7 +128,7 @@ class _Expected(torch.autograd.Function):
         affine: Affine | None,
     ) -> Tensor:
         moving = ctx.needs_input_grad[:3]
-        rows, chances, full = _surveyed(locations, other, scale, noise, any(moving), moving[2])
+        rows, chances, full = survey(locations, other, scale, noise, any(moving), moving[2])
         ctx.noise, ctx.scale, ctx.affine, ctx.full = noise, scale, affine, full
         ctx.save_for_backward(locations, other, rows, chances, *(scale,) if isinstance(scale, Tensor) else ())
         if affine is None:
@@ -185,7 +160,7 @@ class _Probabilities(torch.autograd.Function):
     def forward(ctx: Any, locations: Tensor, scale: float | Tensor, noise: Noise) -> Tensor:
         ctx.noise, ctx.scale = noise, scale
         ctx.save_for_backward(locations, *(scale,) if isinstance(scale, Tensor) else ())
-        return _survey(locations, None, scale, noise, True, False)[1]
+        return survey(locations, None, scale, noise, True, False)[1]
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
@@ -209,12 +184,12 @@ def _in_expected(
     given = chances, by_value, by_contrast
     in_other = in_locations = in_scale = None
     if other is None:
-        in_locations = _expected_backward(*given, rate, counts, impossible)
+        in_locations = expected_backward(*given, rate, counts, impossible)
     else:
         if moving[1]:
-            in_other = _expected_backward(*given, rate, counts, impossible)
+            in_other = expected_backward(*given, rate, counts, impossible)
         if moving[0]:
-            in_locations = _expected_backward(*given, -scale * rate, counts, impossible)
+            in_locations = expected_backward(*given, -scale * rate, counts, impossible)
     if moving[2]:
         value, _, _, count, drift, mean, own, sum_ = rows
         s = scale.to(torch.float64)
@@ -234,7 +209,7 @@ def _in_probabilities(call: Any, moving: Any, gradient: Tensor) -> tuple[Tensor 
         return again(probabilities_reference, call, moving[:3], (gradient,))
     locations, scale, noise = call
     if route(gradient) == "direct":
-        in_locations, drift = _curve(locations, scale, noise, gradient, moving[1])
+        in_locations, drift = curve(locations, scale, noise, gradient, moving[1])
     else:
         in_locations, drift = _curve_op(locations, _tensor(scale), noise, gradient, moving[1])
     if not moving[1]:
@@ -245,62 +220,9 @@ def _in_probabilities(call: Any, moving: Any, gradient: Tensor) -> tuple[Tensor 
     return in_locations if moving[0] else None, in_scale.sum_to_size(scale.shape).to(scale.dtype), None
 
 
-def _expected_backward(
-    chances: Tensor,
-    by_value: Tensor | None,
-    by_contrast: Tensor | None,
-    rate: float | Tensor,
-    counts: Tensor | None,
-    impossible: Tensor | None,
-) -> Tensor:
-    """What a class has of a rate times the derivatives in the maximum and the contrast of its row.
-
-    Of the first it is its chance, of the second the number of classes times that less one. Where some are impossible,
-    with -inf among locations that are given, there is none in these, and the numbers are given.
-    """
-    given = [by for by in (by_value, by_contrast) if by is not None]
-    cpu = compiled("choice_cpu") if route(chances, *given) == "direct" else None
-    if cpu is None or not chances.numel():
-        count = chances.shape[-1] if counts is None else counts
-        above = torch.zeros_like(given[0]) if by_contrast is None else rate * by_contrast
-        value = count * above if by_value is None else rate * by_value + count * above
-        value, less = (x.to(chances.dtype)[..., None] for x in (value, above))
-        gradient = chances * value - less
-        return gradient if impossible is None else gradient.masked_fill_(impossible == -math.inf, 0.0)
-    out = torch.empty_like(chances)
-    number, each = by_row(rate, chances)
-    rows = [None if by is None else by.to(chances.dtype).contiguous() for by in (by_value, by_contrast)]
-    locations = None if impossible is None else impossible.contiguous()
-    body = cpu.expected_backward_body(chances.dtype)
-    run(body, chances.shape, number, each, *rows, counts, chances, locations, out)
-    return out
-
-
 def _rows_reference(locations: Tensor, other: Tensor | None, scale: float | Tensor, noise: Noise) -> Tensor:
     """The maximum and the contrast, differentiable in every mode and to every order."""
     return torch.stack([expected_reference(locations, other, scale, noise, affine) for affine in (None, _CONTRAST)])
-
-
-def _survey_reference(
-    locations: Tensor, other: Tensor | None, scale: float | Tensor, noise: Noise, probable: bool, moving: bool
-) -> tuple[Tensor, Tensor]:
-    m, finite, possible, alike = _located(locations, other, scale)
-    choice = Choice(m, scale, noise, locations.dtype)
-    value, total, count = choice.expected_max(), finite.sum(-1), possible.sum(-1).to(torch.float64)
-    value = value if alike is None else torch.where(alike, value, math.inf)
-    p = choice.probabilities() if probable else m.new_empty(0)
-    slopes = []
-    if moving:
-        own = locations.to(torch.float64).masked_fill(~possible, 0.0)
-        slopes = [choice.drift(), (p * finite).sum(-1), (p * own).sum(-1), own.sum(-1)]
-    return torch.stack([value, count * value - total, total, count, *slopes]), p.to(locations.dtype)
-
-
-def _curve_reference(
-    locations: Tensor, scale: float | Tensor, noise: Noise, gradient: Tensor, moving: bool
-) -> tuple[Tensor, Tensor]:
-    in_locations, in_scale = Choice(locations, scale, noise).curve(gradient)
-    return in_locations.to(locations.dtype).contiguous(), in_scale if moving else in_scale.new_empty(0)
 
 
 # ---- operators -----------------------------------------------------------------------------------------------------
@@ -314,7 +236,7 @@ def _expected_op(
     locations: Tensor, other: Tensor | None, scale: Tensor, noise: Noise, probable: bool, moving: bool
 ) -> tuple[Tensor, Tensor]:
     """Numbers of each row, see `choice_cpu`, and the choice probabilities if wanted: without gradient, unlike those."""
-    return _survey_reference(locations, other, scale, noise, probable, moving)
+    return choice_reference.survey(locations, other, scale, noise, probable, moving)
 
 
 @operator("softhot::choice_probabilities", "(Tensor locations, Tensor scale, str noise) -> Tensor")
@@ -328,14 +250,14 @@ def _probabilities_op(locations: Tensor, scale: Tensor, noise: Noise) -> Tensor:
 )
 def _curve_op(locations: Tensor, scale: Tensor, noise: Noise, gradient: Tensor, moving: bool) -> tuple[Tensor, Tensor]:
     """The derivative along a gradient in the locations, and for each row in the scale while the noise is no wider."""
-    return _curve_reference(locations, scale, noise, gradient, moving)
+    return choice_reference.curve(locations, scale, noise, gradient, moving)
 
 
 @_expected_op.register_fake
 def _(
     locations: Tensor, other: Tensor | None, scale: Tensor, noise: Noise, probable: bool, moving: bool
 ) -> tuple[Tensor, Tensor]:
-    rows = locations.new_empty((_numbers(moving), *locations.shape[:-1]), dtype=torch.float64)
+    rows = locations.new_empty((numbers(moving), *locations.shape[:-1]), dtype=torch.float64)
     return rows, _like(locations) if probable else locations.new_empty(0)
 
 
@@ -406,152 +328,24 @@ def _(info: Any, dims: Any, locations: Tensor, scale: Tensor, noise: Noise, grad
     return _curve_op(m, s, noise, front(info, dims[3], gradient), moving), (0, 0 if moving else None)
 
 
-# ---- the compiled kernels ------------------------------------------------------------------------------------------
+# ---- what they run ---------------------------------------------------------------------------------------------------
 
 
 @_expected_op.register_kernel("cpu")
-def _survey(
-    locations: Tensor, other: Tensor | None, scale: float | Tensor, noise: Noise, probable: bool, drift: bool
-) -> tuple[Tensor, Tensor]:
-    """See the operator."""
-    return _surveyed(locations, other, scale, noise, probable, drift)[:2]
-
-
-def _surveyed(
-    locations: Tensor, other: Tensor | None, scale: float | Tensor, noise: Noise, probable: bool, drift: bool
-) -> tuple[Tensor, Tensor, bool]:
-    """What the operator returns, and whether all classes of all rows are possible."""
-    cpu = compiled("choice_cpu")
-    if cpu is None or not locations.numel():
-        rows, chances = _survey_reference(locations, other, scale, noise, probable, drift)
-        return rows, chances, bool((rows[3] == locations.shape[-1]).all())
-    rows = torch.empty((_numbers(drift), *locations.shape[:-1]), dtype=torch.float64)
-    chances = torch.empty_like(locations, memory_format=torch.contiguous_format) if probable else locations.new_empty(0)
-    lacking = ctypes.c_int64()  # the kernel sets it where a class is impossible
-    for part, table in _parts(locations, scale, noise, drift, "splines"):
-        m, numbers = _rows(locations, part), rows if part is None else rows.view(len(rows), -1)[:, part]
-        run(
-            cpu.expected_body(m.dtype),
-            m.shape,
-            *_shared(table),
-            table.drift if drift else None,
-            *(m, None if other is None else _rows(other, part), table.scales),
-            *(_rows(chances, part) if probable else None, numbers, numbers.stride(0)),
-            ctypes.addressof(lacking),
-        )
-    return rows, chances, not lacking.value
+def _(locations: Tensor, other: Tensor | None, scale: Tensor, noise: Noise, probable: bool, moving: bool) -> Any:
+    return survey(locations, other, scale, noise, probable, moving)[:2]
 
 
 @_probabilities_op.register_kernel("cpu")
-def _probable(locations: Tensor, scale: Tensor, noise: Noise) -> Tensor:
-    return _survey(locations, None, scale, noise, True, False)[1]
-
-
-@_curve_op.register_kernel("cpu")
-def _curve(
-    locations: Tensor, scale: float | Tensor, noise: Noise, gradient: Tensor, moving: bool
-) -> tuple[Tensor, Tensor]:
-    """See the operator."""
-    cpu = compiled("choice_cpu")
-    if cpu is None or not locations.numel():
-        return _curve_reference(locations, scale, noise, gradient, moving)
-    out = torch.empty_like(locations, memory_format=torch.contiguous_format)
-    in_scale = torch.empty(locations.shape[:-1] if moving else (0,), dtype=torch.float64)
-    for part, table in _parts(locations, scale, noise, form="splines"):
-        m = _rows(locations, part)
-        run(
-            cpu.probabilities_backward_body(m.dtype),
-            m.shape,
-            *_shared(table),
-            table.drift if moving else None,
-            *(m, _rows(gradient, part), _rows(out, part), in_scale.view(-1)[part or slice(None)] if moving else None),
-        )
-    return out, in_scale
-
-
-@_expected_op.register_kernel("cuda")
-def _survey_gpu(
-    locations: Tensor, other: Tensor | None, scale: Tensor, noise: Noise, probable: bool, moving: bool
-) -> tuple[Tensor, Tensor]:
-    gpu = _gpu()
-    if gpu is None:
-        return _survey_reference(locations, other, scale, noise, probable, moving)
-    found = []
-    for part, table in _parts(locations, scale, noise, moving):
-        m, o = _rows(_flat(locations), part), None if other is None else _rows(_flat(other), part)
-        numbers, chances = gpu.survey(m, o, table.scales, table, probable, moving)
-        _finish(numbers, table.scales.to(numbers.device))
-        found.append((numbers, chances))
-    numbers, chances = (torch.cat(parts) for parts in zip(*found, strict=True))
-    rows = numbers.mT[: _numbers(moving)].reshape(-1, *locations.shape[:-1])
-    return rows, chances.view(locations.shape) if probable else chances
+def _(locations: Tensor, scale: Tensor, noise: Noise) -> Tensor:
+    return survey(locations, None, scale, noise, True, False)[1]
 
 
 @_probabilities_op.register_kernel("cuda")
-def _probable_gpu(locations: Tensor, scale: Tensor, noise: Noise) -> Tensor:
-    return _survey_gpu(locations, None, scale, noise, True, False)[1]
+def _(locations: Tensor, scale: Tensor, noise: Noise) -> Tensor:
+    return gpu_survey(locations, None, scale, noise, True, False)[1]
 
 
-@_curve_op.register_kernel("cuda")
-def _curve_gpu(locations: Tensor, scale: Tensor, noise: Noise, gradient: Tensor, moving: bool) -> tuple[Tensor, Tensor]:
-    gpu = _gpu()
-    if gpu is None or moving:  # the kernel has no derivative in the scale
-        return _curve_reference(locations, scale, noise, gradient, moving)
-    parts = _parts(locations, scale, noise)
-    m, g = _flat(locations), _flat(gradient)
-    found = [gpu.curve(_rows(m, part), table.scales, table, _rows(g, part)) for part, table in parts]
-    return torch.cat(found).view(locations.shape), locations.new_empty(0, dtype=torch.float64)
-
-
-def _gpu() -> Any:
-    """The kernels for GPUs, if Triton is there and works."""
-    gpu = compiled("choice_triton")
-    return gpu if gpu is not None and gpu.works() else None
-
-
-def _numbers(moving: bool) -> int:
-    """How many numbers a row has: half of them are for the derivative in the scale."""
-    return STRIDE if moving else STRIDE // 2
-
-
-def _finish(numbers: Tensor, scales: Tensor) -> None:
-    """From the expected maximum beyond the largest location, in units of the wider noise, the maximum and contrast."""
-    numbers[:, 0] *= scales.clamp_min(1.0).repeat_interleave(len(numbers) // len(scales))
-    numbers[:, 0] += numbers[:, 1]
-    numbers[:, 1] = numbers[:, 3] * numbers[:, 0] - numbers[:, 2]
-
-
-_SHARED: WeakKeyDictionary[Tables, list[int]] = WeakKeyDictionary()
-
-
-def _shared(table: Tables) -> list[int]:
-    """The arguments that both kernels begin with; kept as long as the tables are."""
-    if table not in _SHARED:
-        item, entries = table.exponent.element_size(), table.exponent[0].numel()
-        numbers = (item, table.step, table.start, table.shift, table.length, entries, table.nodes, table.limit)
-        rows = (table.rates, table.decay, table.rest, table.windows, table.exponent, table.hazard, table.across)
-        _SHARED[table] = integers(*numbers, table.room, len(table.scales), *rows)
-    return _SHARED[table]
-
-
-def _flat(x: Tensor) -> Tensor:
-    return x.detach().reshape(-1, x.shape[-1])
-
-
-def _rows(x: Tensor, part: slice | None) -> Tensor:
-    """Some rows, or all of them; contiguous."""
-    return x.contiguous() if part is None else x.contiguous().view(-1, x.shape[-1])[part]
-
-
-def _parts(
-    locations: Tensor, scale: float | Tensor, noise: Noise, moving: bool = False, form: Form = "slices"
-) -> Iterator[tuple[slice | None, Tables]]:
-    """Rows that share few scales, with their tables; None for all rows."""
-    if not isinstance(scale, Tensor) or scale.numel() == 1:
-        yield None, tables(noise, scale, locations.shape[-1], locations.dtype, moving, form)
-        return
-    _, flat, (scales, each) = grouped(scale.detach(), locations.shape[:-1], torch.device("cpu"))
-    for first in range(0, scales, _TABLES):
-        some = flat[first : first + _TABLES].contiguous()  # type: ignore[index]  # a tensor, as the scale is
-        part = slice(first * each, (first + len(some)) * each)
-        yield part, tables(noise, some, locations.shape[-1], locations.dtype, moving, form)
+_curve_op.register_kernel("cpu", curve)
+_expected_op.register_kernel("cuda", gpu_survey)
+_curve_op.register_kernel("cuda", gpu_curve)

@@ -21,7 +21,7 @@ from softhot.kernels.constants import kept
 from softhot.kernels.noise import Grid, Noise, Table, tabulate
 from softhot.kernels.temper import column, tempered
 
-__all__ = ["EULER", "Choice", "grouped", "lagrange"]
+__all__ = ["EULER", "Choice", "curve", "grouped", "lagrange", "located", "survey"]
 
 EULER = 0.577215664901532860606512090082402431
 
@@ -148,6 +148,50 @@ def _spacing(noise: Noise, wide: float | Tensor, classes: int, mesh: float) -> t
     if noise == "-gumbel":
         mesh = 2 * mesh / 3  # its -log F falls doubly exponentially
     return (mesh, 1, int(step / mesh)) if step >= mesh else (mesh, math.ceil(mesh / step), 1)
+
+
+def located(
+    locations: Tensor, other: Tensor | None, scale: float | Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """The locations m or b in float64; with zeros for impossible classes; which are possible, and in which rows alike.
+
+    Rows that are not alike are located anywhere.
+    """
+    m = locations.to(torch.float64)
+    impossible, alike = m == -math.inf, None
+    if other is not None:
+        o = other.to(torch.float64)
+        alike = (impossible == (o == -math.inf)).all(-1)
+        impossible = impossible | (o == -math.inf)
+        s = scale.to(torch.float64) if isinstance(scale, Tensor) else scale
+        m = o.masked_fill(impossible, 0.0) - column(s) * m.masked_fill(impossible, 0.0)
+    finite = m.masked_fill(impossible, 0.0)
+    anywhere = impossible.all(-1) & (alike is not None)
+    return finite.masked_fill(impossible & ~anywhere[..., None], -math.inf), finite, ~impossible, alike
+
+
+def survey(
+    locations: Tensor, other: Tensor | None, scale: float | Tensor, noise: Noise, probable: bool, moving: bool
+) -> tuple[Tensor, Tensor]:
+    """The numbers of each row, see `choice_cpu`, and the choice probabilities if they are wanted."""
+    m, finite, possible, alike = located(locations, other, scale)
+    choice = Choice(m, scale, noise, locations.dtype)
+    value, total, count = choice.expected_max(), finite.sum(-1), possible.sum(-1).to(torch.float64)
+    value = value if alike is None else torch.where(alike, value, math.inf)
+    p = choice.probabilities() if probable else m.new_empty(0)
+    slopes = []
+    if moving:
+        own = locations.to(torch.float64).masked_fill(~possible, 0.0)
+        slopes = [choice.drift(), (p * finite).sum(-1), (p * own).sum(-1), own.sum(-1)]
+    return torch.stack([value, count * value - total, total, count, *slopes]), p.to(locations.dtype)
+
+
+def curve(
+    locations: Tensor, scale: float | Tensor, noise: Noise, gradient: Tensor, moving: bool
+) -> tuple[Tensor, Tensor]:
+    """As `Choice.curve`, in the dtype of the locations; the second if it is wanted."""
+    in_locations, in_scale = Choice(locations, scale, noise).curve(gradient)
+    return in_locations.to(locations.dtype).contiguous(), in_scale if moving else in_scale.new_empty(0)
 
 
 def grouped(
