@@ -6,14 +6,10 @@ of double precision.
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import Any
-
 import numpy as np
-import torch
 from numba import njit
 
-from softhot.kernels.compiled import SUMS, array, exp, job, log1p, next_piece, of_dtype
+from softhot.kernels.compiled import SUMS, array, body, exp, job, log1p, next_piece
 from softhot.kernels.parallel import HEADER
 
 __all__ = ["backward_body", "forward_body", "grey_body"]
@@ -103,43 +99,13 @@ def _grey_pieces(pointer, zero):
         first, last = next_piece(pointer)
 
 
-def _forward_single(pointer):
-    _forward_pieces(pointer, _f32(0))
+forward_body = body(_forward_pieces)
+"""The compiled log-likelihood of a dtype, for `parallel.run`."""
 
 
-def _forward_double(pointer):
-    _forward_pieces(pointer, _f64(0))
+backward_body = body(_backward_pieces)
+"""Its compiled gradient."""
 
 
-def _backward_single(pointer):
-    _backward_pieces(pointer, _f32(0))
-
-
-def _backward_double(pointer):
-    _backward_pieces(pointer, _f64(0))
-
-
-def _grey_single(pointer):
-    _grey_pieces(pointer, _f32(0))
-
-
-def _grey_double(pointer):
-    _grey_pieces(pointer, _f64(0))
-
-
-@lru_cache
-def forward_body(dtype: torch.dtype) -> Any:
-    """The compiled log-likelihood of a dtype, for `parallel.run`."""
-    return of_dtype(dtype, _forward_single, _forward_double)
-
-
-@lru_cache
-def backward_body(dtype: torch.dtype) -> Any:
-    """Its compiled gradient."""
-    return of_dtype(dtype, _backward_single, _backward_double)
-
-
-@lru_cache
-def grey_body(dtype: torch.dtype) -> Any:
-    """The compiled search for grey pixels."""
-    return of_dtype(dtype, _grey_single, _grey_double)
+grey_body = body(_grey_pieces)
+"""The compiled search for grey pixels."""

@@ -15,15 +15,13 @@ nodes and of one group, whatever the number of rows.
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import torch
 from numba import njit
 
 from softhot.kernels.choice_tables import LAST, STRIDE
-from softhot.kernels.compiled import FAST, SUMS, array, bits, job, next_piece, of_dtype, of_rows
+from softhot.kernels.compiled import FAST, SUMS, array, bits, body, job, next_piece, of_rows
 from softhot.kernels.mesh import clear, read, scatter, survey
 from softhot.kernels.nodes import collect, spread, weigh
 from softhot.kernels.parallel import HEADER
@@ -530,43 +528,13 @@ def _expected_backward_pieces(pointer, zero):
         first, last = next_piece(pointer)
 
 
-def _expected_single(pointer):
-    _expected_pieces(pointer, _f32(0))
+expected_body = body(_expected_pieces)
+"""The compiled expected maximum and choice probabilities of a dtype, for `parallel.run`."""
 
 
-def _expected_double(pointer):
-    _expected_pieces(pointer, _f64(0))
+expected_backward_body = body(_expected_backward_pieces)
+"""The derivatives in the locations, of those in the expected maximum and in the contrast."""
 
 
-@lru_cache
-def expected_body(dtype: torch.dtype) -> Any:
-    """The compiled expected maximum and choice probabilities of a dtype, for `parallel.run`."""
-    return of_dtype(dtype, _expected_single, _expected_double)
-
-
-def _expected_backward_single(pointer):
-    _expected_backward_pieces(pointer, _f32(0))
-
-
-def _expected_backward_double(pointer):
-    _expected_backward_pieces(pointer, _f64(0))
-
-
-@lru_cache
-def expected_backward_body(dtype: torch.dtype) -> Any:
-    """The derivatives in the locations, of those in the expected maximum and in the sum of the locations."""
-    return of_dtype(dtype, _expected_backward_single, _expected_backward_double)
-
-
-def _probabilities_backward_single(pointer):
-    _probabilities_backward_pieces(pointer, _f32(0))
-
-
-def _probabilities_backward_double(pointer):
-    _probabilities_backward_pieces(pointer, _f64(0))
-
-
-@lru_cache
-def probabilities_backward_body(dtype: torch.dtype) -> Any:
-    """The derivative of the probabilities along a gradient."""
-    return of_dtype(dtype, _probabilities_backward_single, _probabilities_backward_double)
+probabilities_backward_body = body(_probabilities_backward_pieces)
+"""The derivative of the probabilities along a gradient."""

@@ -12,8 +12,10 @@ which has just compiled it, and one that the cache holds.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -32,13 +34,13 @@ __all__ = [
     "SUMS",
     "array",
     "bits",
+    "body",
     "call",
     "exp",
     "job",
     "log",
     "log1p",
     "next_piece",
-    "of_dtype",
     "of_rows",
     "split",
 ]
@@ -128,13 +130,25 @@ def bits(typing_context: Any, x: Any) -> Any:
     return other(x), generate
 
 
-def of_dtype(dtype: torch.dtype, single: Any, double: Any) -> Any:
-    """The compiled one of two functions of a job, for `parallel.run`."""
-    if dtype not in FULL:  # whose memory would be taken for that of another
-        raise TypeError(f"kernels compute in float32 and float64, not {dtype}; use x.float().")
-    function = double if dtype == torch.float64 else single
-    function.__qualname__ = f"{function.__name__}_{_sources()}"
-    return cfunc(SIGNATURE, cache=True)(function)
+def body(pieces: Any) -> Callable[[torch.dtype], Any]:
+    """What compiles a function of a job and a zero, once for each dtype that the zero may have, for `parallel.run`."""
+
+    @lru_cache
+    def of_dtype(dtype: torch.dtype) -> Any:
+        if dtype not in FULL:  # whose memory would be taken for that of another
+            raise TypeError(f"kernels compute in float32 and float64, not {dtype}; use x.float().")
+        zero = _f64(0) if dtype == torch.float64 else _f32(0)
+        # no closure: Numba would not find it in its cache again
+        function = FunctionType(_call_pieces.__code__, {"__name__": __name__, "pieces": pieces, "zero": zero})
+        name = f"{pieces.__module__.rpartition('.')[2]}{pieces.__name__}"
+        function.__qualname__ = f"{name}_{str(dtype).rpartition('.')[2]}_{_sources()}"
+        return cfunc(SIGNATURE, cache=True)(function)
+
+    return of_dtype
+
+
+def _call_pieces(pointer):
+    pieces(pointer, zero)
 
 
 @lru_cache

@@ -76,7 +76,9 @@ def mean_jacobian(gradient: Tensor, ratios: Tensor, seed: Tensor, rate: float, d
     if cpu is None or needs_gradient(gradient) or route(gradient, ratios, seed) != "direct":
         return mean_jacobian_reference(gradient, ratios, seed, rate, draws)
     out = torch.empty_like(ratios, memory_format=torch.contiguous_format)
-    run(cpu.body(ratios.dtype), ratios.shape, rate, draws, seed, ratios.contiguous(), gradient.contiguous(), out)
+    run(
+        cpu.average_body(ratios.dtype), ratios.shape, rate, draws, seed, ratios.contiguous(), gradient.contiguous(), out
+    )
     return out
 
 

@@ -6,19 +6,15 @@ of classes. Where there is one draw, they run over many rows.
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import Any
-
 import numpy as np
-import torch
 from numba import njit
 from numba.extending import overload
 
-from softhot.kernels.compiled import FAST, SUMS, array, bits, exp, job, log, next_piece, of_dtype
+from softhot.kernels.compiled import FAST, SUMS, array, bits, body, exp, job, log, next_piece
 from softhot.kernels.parallel import HEADER
 from softhot.kernels.philox_cpu import BLOCK, LANES, exponential, words_of
 
-__all__ = ["body"]
+__all__ = ["average_body"]
 
 _u32, _u64, _i64, _f32, _f64 = np.uint32, np.uint64, np.int64, np.float32, np.float64
 
@@ -142,15 +138,5 @@ def _pieces(pointer, zero):
         first, last = next_piece(pointer)
 
 
-def _single(pointer):
-    _pieces(pointer, _f32(0))
-
-
-def _double(pointer):
-    _pieces(pointer, _f64(0))
-
-
-@lru_cache
-def body(dtype: torch.dtype) -> Any:
-    """The compiled kernel of a dtype, for `parallel.run`."""
-    return of_dtype(dtype, _single, _double)
+average_body = body(_pieces)
+"""The compiled kernel of a dtype, for `parallel.run`."""

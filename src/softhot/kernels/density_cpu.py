@@ -8,14 +8,11 @@ precision throughout.
 from __future__ import annotations
 
 import math
-from functools import lru_cache
-from typing import Any
 
 import numpy as np
-import torch
 from numba import njit
 
-from softhot.kernels.compiled import SUMS, array, exp, job, next_piece, of_dtype, of_rows
+from softhot.kernels.compiled import SUMS, array, body, exp, job, next_piece, of_rows
 from softhot.kernels.parallel import HEADER
 from softhot.kernels.sampler_cpu import highest
 
@@ -183,29 +180,9 @@ def _backward_pieces(pointer, zero):
         first, last = next_piece(pointer)
 
 
-def _forward_single(pointer):
-    _forward_pieces(pointer, _f32(0))
+forward_body = body(_forward_pieces)
+"""The compiled log-density of a dtype, for `parallel.run`."""
 
 
-def _forward_double(pointer):
-    _forward_pieces(pointer, _f64(0))
-
-
-def _backward_single(pointer):
-    _backward_pieces(pointer, _f32(0))
-
-
-def _backward_double(pointer):
-    _backward_pieces(pointer, _f64(0))
-
-
-@lru_cache
-def forward_body(dtype: torch.dtype) -> Any:
-    """The compiled log-density of a dtype, for `parallel.run`."""
-    return of_dtype(dtype, _forward_single, _forward_double)
-
-
-@lru_cache
-def backward_body(dtype: torch.dtype) -> Any:
-    """Its compiled gradient."""
-    return of_dtype(dtype, _backward_single, _backward_double)
+backward_body = body(_backward_pieces)
+"""Its compiled gradient."""

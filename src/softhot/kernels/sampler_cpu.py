@@ -9,15 +9,11 @@ longer than the row.
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import Any
-
 import numpy as np
-import torch
 from numba import njit, types
 from numba.extending import overload
 
-from softhot.kernels.compiled import FAST, SUMS, array, bits, exp, job, log, next_piece, of_dtype, of_rows
+from softhot.kernels.compiled import FAST, SUMS, array, bits, body, exp, job, log, next_piece, of_rows
 from softhot.kernels.parallel import HEADER
 from softhot.kernels.philox_cpu import BLOCK, LANES, exponential, words_of
 from softhot.kernels.short_rows import SHORT, lower, mark, normalise, shift, slopes
@@ -354,29 +350,9 @@ def _backward_pieces(pointer, zero):
         first, last = next_piece(pointer)
 
 
-def _sample_single(pointer):
-    _sample_pieces(pointer, _f32(0))
+sample_body = body(_sample_pieces)
+"""The compiled sampler of a dtype, for `parallel.run`."""
 
 
-def _sample_double(pointer):
-    _sample_pieces(pointer, _f64(0))
-
-
-def _backward_single(pointer):
-    _backward_pieces(pointer, _f32(0))
-
-
-def _backward_double(pointer):
-    _backward_pieces(pointer, _f64(0))
-
-
-@lru_cache
-def sample_body(dtype: torch.dtype) -> Any:
-    """The compiled sampler of a dtype, for `parallel.run`."""
-    return of_dtype(dtype, _sample_single, _sample_double)
-
-
-@lru_cache
-def backward_body(dtype: torch.dtype) -> Any:
-    """Its compiled gradient."""
-    return of_dtype(dtype, _backward_single, _backward_double)
+backward_body = body(_backward_pieces)
+"""Its compiled gradient."""
