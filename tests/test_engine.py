@@ -47,10 +47,12 @@ def test_values_and_gradients(noise, scale, dtype, count, learned):
     leaves = [x for x in (m, other, s) if isinstance(x, torch.Tensor)]
     wide = m.double(), None if other is None else other.double()
     size = 1 + scale
+    call = (x.detach() if isinstance(x, torch.Tensor) else x for x in (m, other, s))
+    assert choice_launch.survey(*call, noise, False, False)[2]
     for affine in (None, AFFINE):
         compiled = contrast(m, other, s, noise, affine) if affine else expected(m, other, s, noise)
         reference = expected_reference(*wide, s, noise, affine)
-        close(compiled, reference, dtype, size * count if affine else size)
+        close(compiled, reference, dtype, count if affine else size)
         weights = logits(4, dtype=torch.float64, seed=2, spread=1.0)
         found = torch.autograd.grad(compiled, leaves, weights.to(compiled.dtype))
         wanted = torch.autograd.grad(reference, leaves, weights)
@@ -195,6 +197,7 @@ def test_impossible_and_unknown_classes(dtype):
     assert p[2].tolist() == [0.0, 1.0, 0.0]
     count = Affine(lambda s: 0.0, lambda s, count: count)
     assert contrast(m, None, 0.5, "gumbel", count).tolist()[::2] == [2.0, 1.0]
+    assert not choice_launch.survey(m, None, 0.5, "gumbel", False, False)[2]
     assert torch.equal(expected_max(m[:, :0], 0.5), torch.full((3,), -inf, dtype=dtype))
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from softhot.kernels import choice_reference
-from softhot.kernels.choice_launch import curve, expected_backward, gpu_curve, gpu_survey, numbers, survey
+from softhot.kernels.choice_launch import curve, expected_backward, gpu_curve, gpu_survey, in_all, numbers, survey
 from softhot.kernels.choice_reference import Choice, located
 from softhot.kernels.noise import Noise
 from softhot.kernels.routes import again, beside, direct, front, needs_gradient, operator, route
@@ -93,7 +93,7 @@ def probabilities(locations: Tensor, scale: float | Tensor, noise: Noise) -> Ten
     elif way == "operator":
         found = _probabilities_op(wide, _tensor(scale), noise)
     elif needs_gradient(wide, scale):
-        found = _Probabilities.apply(wide, scale, noise)  # type: ignore[no-untyped-call]
+        found = _direct_probabilities(wide, scale, noise)
     else:
         found = survey(wide, None, scale, noise, True, False)[1]
     return found.to(locations.dtype)
@@ -168,6 +168,9 @@ class _Probabilities(torch.autograd.Function):
         return _in_probabilities((locations, rest[0] if rest else ctx.scale, ctx.noise), ctx.needs_input_grad, gradient)
 
 
+_direct_probabilities = direct(_Probabilities)
+
+
 def _in_expected(
     call: Any,
     moving: Any,
@@ -194,8 +197,7 @@ def _in_expected(
         value, _, _, count, drift, mean, own, sum_ = rows
         s = scale.to(torch.float64)
         wider = s > 1
-        above = 0.0 if by_contrast is None else rate * by_contrast
-        by_all = above * count if by_value is None else rate * by_value + above * count
+        by_all, above = in_all(by_value, by_contrast, rate, count)
         in_scale = by_all * (torch.where(wider, s, 1.0) * drift + wider * (value - mean) / s.clamp_min(1.0))
         if other is not None:
             in_scale = in_scale - by_all * own + above * sum_

@@ -22,7 +22,7 @@ from softhot.kernels.parallel import integers, run
 from softhot.kernels.routes import compiled, route
 from softhot.kernels.temper import by_row
 
-__all__ = ["curve", "expected_backward", "gpu_curve", "gpu_survey", "numbers", "survey"]
+__all__ = ["curve", "expected_backward", "gpu_curve", "gpu_survey", "in_all", "numbers", "survey"]
 
 _TABLES = 32  # built at once: bounds the working memory where every row has its own scale
 
@@ -76,10 +76,8 @@ def expected_backward(
     given = [by for by in (by_value, by_contrast) if by is not None]
     cpu = compiled("choice_cpu") if route(chances, *given) == "direct" else None
     if cpu is None or not chances.numel():
-        count = chances.shape[-1] if counts is None else counts
-        above = torch.zeros_like(given[0]) if by_contrast is None else rate * by_contrast
-        value = count * above if by_value is None else rate * by_value + count * above
-        value, less = (x.to(chances.dtype)[..., None] for x in (value, above))
+        both = in_all(by_value, by_contrast, rate, chances.shape[-1] if counts is None else counts)
+        value, less = (x.to(chances.dtype)[..., None] for x in both)
         gradient = chances * value - less
         return gradient if impossible is None else gradient.masked_fill_(impossible == -math.inf, 0.0)
     out = torch.empty_like(chances)
@@ -89,6 +87,20 @@ def expected_backward(
     body = cpu.expected_backward_body(chances.dtype)
     run(body, chances.shape, number, each, *rows, counts, chances, locations, out)
     return out
+
+
+def in_all(
+    by_value: Tensor | None, by_contrast: Tensor | None, rate: float | Tensor, count: int | Tensor
+) -> tuple[Tensor, Tensor]:
+    """A rate times the derivatives in the maximum, with what of the contrast is a count times it, and in the contrast.
+
+    One of the two that are given may be missing.
+    """
+    if by_contrast is None:
+        by_all: Tensor = rate * by_value  # type: ignore[assignment, operator]  # not both are missing
+        return by_all, torch.zeros_like(by_all)
+    above = rate * by_contrast
+    return count * above if by_value is None else rate * by_value + count * above, above
 
 
 def curve(

@@ -179,9 +179,10 @@ def _survey_rows(
     CLASSES: constexpr,
     NODES: constexpr,
 ):
-    """The numbers of a row, as `choice_cpu` has them but for the first, and its chances.
+    """The numbers of a row, as `choice_cpu` has them but for the first two, and its chances.
 
-    The first is what of the expected maximum is beyond the largest location. The last three are those of a piece.
+    These are what of the expected maximum is beyond the largest location, and that location. The last three are those
+    of a piece.
     """
     kind: constexpr = exponent.dtype.element_ty
     row, t = tl.program_id(0).to(tl.int64), tl.program_id(0) // each

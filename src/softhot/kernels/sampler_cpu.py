@@ -280,7 +280,8 @@ def _backward(soft, gradient, log_gradient, rates, out, classes, first, last):
 def _short_backward(soft, gradient, rates, out, classes, first, last):
     """The gradient from that in soft; rows without room behind them get it elsewhere, to be rounded as the others."""
     groups, own = _groups((last - first) * classes, classes), rates.size > 1
-    # these are read by address: used in the loop, so that they live until its end
+    # these are read by address: used in the loop, so that they live until its end; and one loop for both ways, since
+    # what the call emits is compiled wherever it stands
     room, each = np.zeros(3 * (GROUP * classes + SHORT), soft.dtype), np.full(GROUP, rates[0])
     here, size = room.ctypes.data, room.size // 3
     item = room.itemsize

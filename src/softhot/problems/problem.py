@@ -69,8 +69,12 @@ class Problem(ABC):
         Raises:
             ValueError: If the parameters are not of the shape of the start, with or without a batch.
         """
-        start = self.start()
-        return self._logits(start if parameters is None else _fitting("parameters", parameters, *start.shape))
+        return self._logits(self.start() if parameters is None else _fitting("parameters", parameters, *self._shape))
+
+    @property
+    def _shape(self) -> tuple[int, ...]:
+        """That of the start."""
+        return self.latents, self.classes
 
     def _logits(self, parameters: Float[Tensor, "..."]) -> Float[Tensor, "*batch N K"]:
         """The logits, of parameters that fit."""

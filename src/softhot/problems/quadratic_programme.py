@@ -68,6 +68,10 @@ class QuadraticProgramme(Problem):
         """The logits that the two draws share."""
         return torch.cat([torch.tensor([self.initial]), torch.zeros(self.classes - 1)])
 
+    @property
+    def _shape(self) -> tuple[int, ...]:
+        return (self.classes,)
+
     def _logits(self, parameters: Float[Tensor, "*batch K"]) -> Float[Tensor, "*batch N K"]:
         """The same logits, twice."""
         return torch.stack([parameters, parameters], -2)

@@ -71,6 +71,10 @@ class SharedLogit(Problem):
         """The one logit."""
         return torch.tensor([self.initial])
 
+    @property
+    def _shape(self) -> tuple[int, ...]:
+        return (1,)
+
     def _logits(self, parameters: Float[Tensor, "*batch 1"]) -> Float[Tensor, "*batch N K"]:
         """The logit and 0, for every variable."""
         pair = torch.stack([parameters, torch.zeros_like(parameters)], -1)
